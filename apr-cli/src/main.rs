@@ -1,0 +1,3 @@
+//! apr-cli
+
+fn main() {}
