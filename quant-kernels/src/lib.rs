@@ -1,1 +1,8 @@
-//! quant-kernels
+//! Quantized block formats and matrix kernels.
+
+mod blocks;
+mod error;
+mod quant_type;
+
+pub use error::KernelError;
+pub use quant_type::{ActivationForm, QuantType};

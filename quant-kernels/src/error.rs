@@ -1,0 +1,75 @@
+//! What can be wrong when a view or a context is made; products themselves cannot fail.
+
+use thiserror::Error;
+
+use crate::QuantType;
+
+/// An error of this crate.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+#[non_exhaustive]
+pub enum KernelError {
+    /// A row is no whole number of blocks.
+    #[error("{ty} rows are multiples of {block_len} weights, found {n_cols}")]
+    RowLength {
+        /// Type of the weights.
+        ty: QuantType,
+        /// Weights in a block.
+        block_len: usize,
+        /// Columns asked for.
+        n_cols: usize,
+    },
+    /// The bytes do not match the shape.
+    #[error("{ty} [{n_rows}, {n_cols}] takes {expected} bytes, found {found}")]
+    MatrixSize {
+        /// Type of the weights.
+        ty: QuantType,
+        /// Rows of the matrix.
+        n_rows: usize,
+        /// Columns of the matrix.
+        n_cols: usize,
+        /// Bytes the shape needs, as far as it can be counted.
+        expected: u128,
+        /// Bytes given.
+        found: usize,
+    },
+    /// No type has this name.
+    #[error("unknown weight type `{name}`")]
+    UnknownType {
+        /// The name, escaped.
+        name: String,
+    },
+    /// No instruction set has this name.
+    #[error("unknown instruction set `{name}`, expected scalar, avx2 or avx512")]
+    UnknownIsa {
+        /// The name, escaped.
+        name: String,
+    },
+    /// The processor lacks an instruction set.
+    #[error("this processor has no {name}; available: {available}")]
+    IsaNotAvailable {
+        /// The name asked for.
+        name: &'static str,
+        /// Names that can be had.
+        available: String,
+    },
+    /// The worker threads could not be started.
+    #[error("cannot start {n_threads} threads: {reason}")]
+    Threads {
+        /// Threads asked for.
+        n_threads: usize,
+        /// What the system said.
+        reason: String,
+    },
+    /// A type can be read but not written.
+    #[error("cannot quantize to {ty}")]
+    NoQuantizer {
+        /// The type asked for.
+        ty: QuantType,
+    },
+    /// A value cannot be quantized.
+    #[error("value {idx} of the row is not finite")]
+    NotFinite {
+        /// Index in the row.
+        idx: usize,
+    },
+}
