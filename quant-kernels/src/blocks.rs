@@ -4,8 +4,46 @@
 //! product serves them all: small unsigned integers with a constant zero point, integer
 //! sub-block scales (and minimums) where the format has them, and one or two `f32` factors
 //! per block. [`SuperBlock`]s hold 256 weights, [`SmallBlock`]s 32.
+//!
+//! Blocks lie in a file at any byte, so all of them are made of bytes (alignment 1) and a
+//! slice of bytes casts to a slice of blocks wherever it starts. Names, layouts and constants
+//! are those of ggml's `ggml-common.h`.
+
+mod dequantize;
+mod f16;
+mod grids;
+mod iq1;
+mod iq2;
+mod iq3;
+mod iq4;
+mod mxfp4;
+mod q2_k;
+mod q3_k;
+mod q4;
+mod q4_k;
+mod q5;
+mod q6_k;
+mod q8_0;
 
 use bytemuck::Pod;
+
+pub use self::dequantize::dequantize_row;
+
+pub(crate) use self::{
+    f16::{F16Le, f16_to_f32},
+    iq1::{BlockIq1M, BlockIq1S},
+    iq2::{BlockIq2S, BlockIq2Xs, BlockIq2Xxs},
+    iq3::{BlockIq3S, BlockIq3Xxs},
+    iq4::{BlockIq4Nl, BlockIq4Xs},
+    mxfp4::BlockMxfp4,
+    q2_k::BlockQ2K,
+    q3_k::BlockQ3K,
+    q4::{BlockQ4_0, BlockQ4_1},
+    q4_k::{BlockQ4K, BlockQ5K},
+    q5::{BlockQ5_0, BlockQ5_1},
+    q6_k::BlockQ6K,
+    q8_0::BlockQ8_0,
+};
 
 /// A block of 256 weights:
 /// `w[i] = d · scales[i / SUB] · (q[i] − ZERO) − dmin · mins[i / SUB]`, in exact arithmetic.
@@ -63,11 +101,61 @@ pub(crate) struct UnpackedSmall {
 
 impl UnpackedSuper {
     /// A block of zeros.
-    pub(crate) const ZEROED: Self =
-        Self { q: [0; 256], scales: [0; 16], mins: [0; 16], d: 0.0, dmin: 0.0 };
+    pub(crate) const ZEROED: Self = Self {
+        q: [0; 256],
+        scales: [0; 16],
+        mins: [0; 16],
+        d: 0.0,
+        dmin: 0.0,
+    };
 }
 
 impl UnpackedSmall {
     /// A block of zeros.
-    pub(crate) const ZEROED: Self = Self { q: [0; 32], d: 0.0, m: 0.0 };
+    pub(crate) const ZEROED: Self = Self {
+        q: [0; 32],
+        d: 0.0,
+        m: 0.0,
+    };
+}
+
+/// Splits 16 bytes into 32 integers: low nibbles first, then high ones.
+#[inline]
+fn nibbles_16(packed: &[u8; 16]) -> [u8; 32] {
+    let mut q = [0; 32];
+    for i in 0..16 {
+        q[i] = packed[i] & 15;
+        q[i + 16] = packed[i] >> 4;
+    }
+    q
+}
+
+/// Splits 64 bytes into 256 integers of two bits, in the order of `Q2_K`.
+#[inline]
+fn two_bits(packed: &[u8; 64], q: &mut [u8; 256]) {
+    for half in 0..2 {
+        for i in 0..32 {
+            let byte = packed[32 * half + i];
+            for part in 0..4 {
+                q[128 * half + 32 * part + i] = byte >> (2 * part) & 3;
+            }
+        }
+    }
+}
+
+/// Replaces codes below 16 by their entries.
+///
+/// A sum of the steps between entries up to the code, since comparisons of bytes vectorise on
+/// every instruction set and table lookups do not.
+#[inline]
+fn look_up(mut codes: [u8; 32], table: &[u8; 16]) -> [u8; 32] {
+    for code in &mut codes {
+        let mut entry = table[0];
+        for k in 1..16 {
+            let step = table[k].wrapping_sub(table[k - 1]);
+            entry = entry.wrapping_add(if *code >= k as u8 { step } else { 0 });
+        }
+        *code = entry;
+    }
+    codes
 }

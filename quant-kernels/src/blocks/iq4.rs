@@ -1,0 +1,86 @@
+//! `IQ4_NL` and `IQ4_XS`: 4-bit codes into a table of sixteen values, denser near zero.
+
+use bytemuck::{Pod, Zeroable};
+
+use super::{F16Le, SmallBlock, SuperBlock, UnpackedSmall, UnpackedSuper, look_up, nibbles_16};
+
+/// What the sixteen codes mean (`kvalues_iq4nl`).
+pub(crate) const IQ4_VALUES: [i8; 16] = [
+    -127, -104, -83, -65, -49, -35, -22, -10, 1, 13, 25, 38, 53, 69, 89, 113,
+];
+
+/// 32 weights in 18 bytes: `w = d · table[q]`.
+///
+/// ```text
+/// 0    2                    18
+/// | d  | qs: 16 bytes        |    byte i: q[i] low, q[i + 16] high
+/// ```
+#[doc(alias = "block_iq4_nl")]
+#[derive(Clone, Copy, Debug, Pod, Zeroable)]
+#[repr(C)]
+pub(crate) struct BlockIq4Nl {
+    pub(crate) d: F16Le,
+    pub(crate) qs: [u8; 16],
+}
+
+/// 256 weights in 136 bytes: `w = d · (scale[s] − 32) · table[q]`, s = sub-block of 32.
+///
+/// ```text
+/// 0    2               4                  8                136
+/// | d  | scales_h: u16 | scales_l: 4 bytes | qs: 128 bytes  |
+/// ```
+///
+/// The low four bits of scale s are nibble s of `scales_l` (low one first), its high two bits
+/// are bits 2·s of `scales_h`. Each 16 bytes of `qs` are a sub-block laid out as in `IQ4_NL`.
+#[doc(alias = "block_iq4_xs")]
+#[derive(Clone, Copy, Debug, Pod, Zeroable)]
+#[repr(C)]
+pub(crate) struct BlockIq4Xs {
+    pub(crate) d: F16Le,
+    pub(crate) scales_h: [u8; 2],
+    pub(crate) scales_l: [u8; 4],
+    pub(crate) qs: [[u8; 16]; 8],
+}
+
+/// [`IQ4_VALUES`] plus 128.
+const BIASED: [u8; 16] = {
+    let mut biased = [0; 16];
+    let mut code = 0;
+    while code < 16 {
+        biased[code] = IQ4_VALUES[code].cast_unsigned() ^ 0x80;
+        code += 1;
+    }
+    biased
+};
+
+impl SmallBlock for BlockIq4Nl {
+    const ZERO: i32 = 128;
+    const HAS_MIN: bool = false;
+
+    #[inline]
+    fn unpack(&self, out: &mut UnpackedSmall) {
+        out.q = look_up(nibbles_16(&self.qs), &BIASED);
+        out.d = self.d.to_f32();
+        out.m = 0.0;
+    }
+}
+
+impl SuperBlock for BlockIq4Xs {
+    const SUB: usize = 32;
+    const ZERO: i32 = 128;
+    const HAS_MIN: bool = false;
+
+    #[inline]
+    fn unpack(&self, out: &mut UnpackedSuper) {
+        let high = u16::from_le_bytes(self.scales_h);
+        for s in 0..8 {
+            let q = look_up(nibbles_16(&self.qs[s]), &BIASED);
+            out.q[32 * s..32 * s + 32].copy_from_slice(&q);
+            let low = self.scales_l[s / 2] >> (4 * (s % 2)) & 15;
+            out.scales[s] = i16::from(low) + ((high >> (2 * s) & 3) << 4) as i16 - 32;
+        }
+        out.mins = [0; 16];
+        out.d = self.d.to_f32();
+        out.dmin = 0.0;
+    }
+}

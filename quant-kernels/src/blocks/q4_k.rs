@@ -1,0 +1,114 @@
+//! `Q4_K` and `Q5_K`: 256 weights of 4 or 5 bits, scale and minimum of 6 bits per 32.
+
+use bytemuck::{Pod, Zeroable};
+
+use super::{F16Le, SuperBlock, UnpackedSuper};
+
+/// 256 weights in 144 bytes: `w = d · scale[s] · q − dmin · min[s]`, s = sub-block of 32.
+///
+/// ```text
+/// 0    2      4                 16                144
+/// | d  | dmin | scales: 12 bytes | qs: 128 bytes   |
+/// ```
+///
+/// Byte 32·p + i of `qs` holds weight 64·p + i in its low and weight 64·p + 32 + i in its high
+/// nibble. `scales` packs eight 6-bit scales and eight 6-bit minimums; unpacked by
+/// [`scale_min`].
+#[doc(alias = "block_q4_K")]
+#[derive(Clone, Copy, Debug, Pod, Zeroable)]
+#[repr(C)]
+pub(crate) struct BlockQ4K {
+    pub(crate) d: F16Le,
+    pub(crate) dmin: F16Le,
+    pub(crate) scales: [u8; 12],
+    pub(crate) qs: [u8; 128],
+}
+
+/// 256 weights in 176 bytes: `w = d · scale[s] · q − dmin · min[s]`, s = sub-block of 32.
+///
+/// ```text
+/// 0    2      4                 16             48                176
+/// | d  | dmin | scales: 12 bytes | qh: 32 bytes | qs: 128 bytes   |
+/// ```
+///
+/// As `Q4_K`, and bit s of byte i of `qh` is the fifth bit of weight 32·s + i.
+#[doc(alias = "block_q5_K")]
+#[derive(Clone, Copy, Debug, Pod, Zeroable)]
+#[repr(C)]
+pub(crate) struct BlockQ5K {
+    pub(crate) d: F16Le,
+    pub(crate) dmin: F16Le,
+    pub(crate) scales: [u8; 12],
+    pub(crate) qh: [u8; 32],
+    pub(crate) qs: [u8; 128],
+}
+
+impl SuperBlock for BlockQ4K {
+    const SUB: usize = 32;
+    const ZERO: i32 = 0;
+    const HAS_MIN: bool = true;
+
+    #[inline]
+    fn unpack(&self, out: &mut UnpackedSuper) {
+        nibbles_128(&self.qs, &mut out.q);
+        widen(scale_min(&self.scales), out);
+        out.d = self.d.to_f32();
+        out.dmin = self.dmin.to_f32();
+    }
+}
+
+impl SuperBlock for BlockQ5K {
+    const SUB: usize = 32;
+    const ZERO: i32 = 0;
+    const HAS_MIN: bool = true;
+
+    #[inline]
+    fn unpack(&self, out: &mut UnpackedSuper) {
+        nibbles_128(&self.qs, &mut out.q);
+        for s in 0..8 {
+            for i in 0..32 {
+                out.q[32 * s + i] |= (self.qh[i] >> s & 1) << 4;
+            }
+        }
+        widen(scale_min(&self.scales), out);
+        out.d = self.d.to_f32();
+        out.dmin = self.dmin.to_f32();
+    }
+}
+
+/// Reads eight 6-bit scales and eight 6-bit minimums from 12 bytes (`get_scale_min_k4`).
+///
+/// Bytes 0–3 hold scales 0–3 and bytes 4–7 minimums 0–3 in their low six bits. Byte 8 + i holds
+/// the low four bits of scale 4 + i (low nibble) and of minimum 4 + i (high nibble); their two
+/// high bits are the two high bits of bytes i and 4 + i.
+#[inline]
+pub(crate) fn scale_min(packed: &[u8; 12]) -> ([u8; 8], [u8; 8]) {
+    let (mut scales, mut mins) = ([0; 8], [0; 8]);
+    for i in 0..4 {
+        scales[i] = packed[i] & 63;
+        mins[i] = packed[4 + i] & 63;
+        scales[4 + i] = (packed[8 + i] & 15) | (packed[i] >> 6) << 4;
+        mins[4 + i] = (packed[8 + i] >> 4) | (packed[4 + i] >> 6) << 4;
+    }
+    (scales, mins)
+}
+
+/// Splits the nibbles of four times 32 bytes into eight times 32 integers.
+#[inline]
+fn nibbles_128(packed: &[u8; 128], q: &mut [u8; 256]) {
+    for pair in 0..4 {
+        for i in 0..32 {
+            let byte = packed[32 * pair + i];
+            q[64 * pair + i] = byte & 15;
+            q[64 * pair + 32 + i] = byte >> 4;
+        }
+    }
+}
+
+#[inline]
+fn widen((scales, mins): ([u8; 8], [u8; 8]), out: &mut UnpackedSuper) {
+    for s in 0..8 {
+        out.scales[s] = i16::from(scales[s]);
+        out.mins[s] = i16::from(mins[s]);
+    }
+}

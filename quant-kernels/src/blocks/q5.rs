@@ -1,0 +1,71 @@
+//! `Q5_0` and `Q5_1`: 32 weights of 5 bits, without and with an offset.
+
+use bytemuck::{Pod, Zeroable};
+
+use super::{F16Le, SmallBlock, UnpackedSmall, nibbles_16};
+
+/// 32 weights in 22 bytes: `w = d · (q − 16)`.
+///
+/// ```text
+/// 0    2         6                22
+/// | d  | qh: u32 | qs: 16 bytes    |    bit i of qh: bit 4 of q[i]; qs as in Q4_0
+/// ```
+#[doc(alias = "block_q5_0")]
+#[derive(Clone, Copy, Debug, Pod, Zeroable)]
+#[repr(C)]
+pub(crate) struct BlockQ5_0 {
+    pub(crate) d: F16Le,
+    pub(crate) qh: [u8; 4],
+    pub(crate) qs: [u8; 16],
+}
+
+/// 32 weights in 24 bytes: `w = d · q + m`.
+///
+/// ```text
+/// 0    2    4         8                24
+/// | d  | m  | qh: u32 | qs: 16 bytes    |    as in Q5_0
+/// ```
+#[doc(alias = "block_q5_1")]
+#[derive(Clone, Copy, Debug, Pod, Zeroable)]
+#[repr(C)]
+pub(crate) struct BlockQ5_1 {
+    pub(crate) d: F16Le,
+    pub(crate) m: F16Le,
+    pub(crate) qh: [u8; 4],
+    pub(crate) qs: [u8; 16],
+}
+
+impl SmallBlock for BlockQ5_0 {
+    const ZERO: i32 = 16;
+    const HAS_MIN: bool = false;
+
+    #[inline]
+    fn unpack(&self, out: &mut UnpackedSmall) {
+        out.q = five_bits(self.qh, &self.qs);
+        out.d = self.d.to_f32();
+        out.m = 0.0;
+    }
+}
+
+impl SmallBlock for BlockQ5_1 {
+    const ZERO: i32 = 0;
+    const HAS_MIN: bool = true;
+
+    #[inline]
+    fn unpack(&self, out: &mut UnpackedSmall) {
+        out.q = five_bits(self.qh, &self.qs);
+        out.d = self.d.to_f32();
+        out.m = self.m.to_f32();
+    }
+}
+
+/// Joins the nibbles with their fifth bits.
+#[inline]
+fn five_bits(high: [u8; 4], low: &[u8; 16]) -> [u8; 32] {
+    let high = u32::from_le_bytes(high);
+    let mut q = nibbles_16(low);
+    for i in 0..32 {
+        q[i] |= (high >> i & 1) as u8 * 16;
+    }
+    q
+}

@@ -1,0 +1,52 @@
+//! `Q6_K`: 256 weights of 6 bits, signed scales of 8 bits per 16.
+
+use bytemuck::{Pod, Zeroable};
+
+use super::{F16Le, SuperBlock, UnpackedSuper};
+
+/// 256 weights in 210 bytes: `w = d · scale[s] · (q − 32)`, s = sub-block of 16.
+///
+/// ```text
+/// 0               128            192                208  210
+/// | ql: 128 bytes  | qh: 64 bytes | scales: 16 × i8  | d  |
+/// ```
+///
+/// In half h of the block, byte 64·h + i of `ql` (i < 64) holds the low four bits of weight
+/// 128·h + i in its low and of weight 128·h + 64 + i in its high nibble. Byte 32·h + i of `qh`
+/// (i < 32) holds the two high bits of weights i, i + 32, i + 64 and i + 96 of the half.
+#[doc(alias = "block_q6_K")]
+#[derive(Clone, Copy, Debug, Pod, Zeroable)]
+#[repr(C)]
+pub(crate) struct BlockQ6K {
+    pub(crate) ql: [u8; 128],
+    pub(crate) qh: [u8; 64],
+    pub(crate) scales: [i8; 16],
+    pub(crate) d: F16Le,
+}
+
+impl SuperBlock for BlockQ6K {
+    const SUB: usize = 16;
+    const ZERO: i32 = 32;
+    const HAS_MIN: bool = false;
+
+    #[inline]
+    fn unpack(&self, out: &mut UnpackedSuper) {
+        for half in 0..2 {
+            for i in 0..32 {
+                let low = self.ql[64 * half + i];
+                let next = self.ql[64 * half + 32 + i];
+                let high = self.qh[32 * half + i];
+                out.q[128 * half + i] = (low & 15) | (high & 3) << 4;
+                out.q[128 * half + 32 + i] = (next & 15) | (high >> 2 & 3) << 4;
+                out.q[128 * half + 64 + i] = (low >> 4) | (high >> 4 & 3) << 4;
+                out.q[128 * half + 96 + i] = (next >> 4) | (high >> 6) << 4;
+            }
+        }
+        for s in 0..16 {
+            out.scales[s] = i16::from(self.scales[s]);
+        }
+        out.mins = [0; 16];
+        out.d = self.d.to_f32();
+        out.dmin = 0.0;
+    }
+}
