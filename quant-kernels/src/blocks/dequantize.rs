@@ -99,3 +99,101 @@ fn large<B: SuperBlock>(bytes: &[u8], out: &mut [f32]) {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::{collection::vec, prelude::*};
+
+    use super::*;
+
+    /// Asserts that `found` is `d · scale · q − dmin · min` with exact products.
+    fn assert_exact(d: f32, scale: i32, q: i32, subtracted: f64, found: f32) {
+        let product = f64::from(d) * f64::from(scale) * f64::from(q);
+        let rounded = product as f32;
+        assert!(
+            f64::from(rounded) == product || !rounded.is_finite(),
+            "{product} is rounded"
+        );
+        let expected = rounded - subtracted as f32;
+        assert!(found.to_bits() == expected.to_bits() || (found.is_nan() && expected.is_nan()));
+    }
+
+    fn check_small<B: SmallBlock>() {
+        proptest!(|(bytes in vec(any::<u8>(), size_of::<B>()))| {
+            let (mut found, mut unpacked) = ([0.0; 32], UnpackedSmall::ZEROED);
+            small::<B>(&bytes, &mut found);
+            bytemuck::from_bytes::<B>(&bytes).unpack(&mut unpacked);
+            prop_assert!(B::HAS_MIN || unpacked.m == 0.0);
+            for i in 0..32 {
+                let q = i32::from(unpacked.q[i]) - B::ZERO;
+                let subtracted = if B::HAS_MIN { -f64::from(unpacked.m) } else { 0.0 };
+                assert_exact(unpacked.d, 1, q, subtracted, found[i]);
+            }
+        });
+    }
+
+    fn check_large<B: SuperBlock>() {
+        proptest!(|(bytes in vec(any::<u8>(), size_of::<B>()))| {
+            let (mut found, mut unpacked) = ([0.0; 256], UnpackedSuper::ZEROED);
+            large::<B>(&bytes, &mut found);
+            bytemuck::from_bytes::<B>(&bytes).unpack(&mut unpacked);
+            for i in 0..256 {
+                let (scale, min) = (unpacked.scales[i / B::SUB], unpacked.mins[i / B::SUB]);
+                prop_assert!((-128..=127).contains(&scale) && (0..=63).contains(&min));
+                prop_assert!(B::HAS_MIN || min == 0);
+                let q = i32::from(unpacked.q[i]) - B::ZERO;
+                let subtracted = if B::HAS_MIN {
+                    f64::from(unpacked.dmin) * f64::from(min)
+                } else {
+                    0.0
+                };
+                assert_exact(unpacked.d, scale.into(), q, subtracted, found[i]);
+            }
+        });
+    }
+
+    /// Random bytes, so infinite and NaN factors are among them.
+    #[test]
+    fn only_the_last_operation_rounds() {
+        check_small::<BlockQ4_0>();
+        check_small::<BlockQ4_1>();
+        check_small::<BlockQ5_0>();
+        check_small::<BlockQ5_1>();
+        check_small::<BlockQ8_0>();
+        check_small::<BlockIq4Nl>();
+        check_small::<BlockMxfp4>();
+        check_large::<BlockQ2K>();
+        check_large::<BlockQ3K>();
+        check_large::<BlockQ4K>();
+        check_large::<BlockQ5K>();
+        check_large::<BlockQ6K>();
+        check_large::<BlockIq1S>();
+        check_large::<BlockIq1M>();
+        check_large::<BlockIq2Xxs>();
+        check_large::<BlockIq2Xs>();
+        check_large::<BlockIq2S>();
+        check_large::<BlockIq3Xxs>();
+        check_large::<BlockIq3S>();
+        check_large::<BlockIq4Xs>();
+    }
+
+    /// A block at an odd address casts, and a cast of another size would panic.
+    #[test]
+    fn blocks_of_every_type_are_read_at_any_address() {
+        for ty in QuantType::ALL {
+            let bytes = vec![0; ty.block_bytes() + 1];
+            let mut out = vec![1.0; ty.block_len()];
+            dequantize_row(ty, &bytes[1..], &mut out);
+            assert!(out.iter().all(|w| *w == 0.0), "{ty}");
+        }
+    }
+
+    #[test]
+    fn an_infinite_factor_gives_no_finite_weight() {
+        let mut bytes = vec![0x11; QuantType::Q8_0.block_bytes()];
+        bytes[..2].copy_from_slice(&[0x00, 0x7c]);
+        let mut out = [0.0; 32];
+        dequantize_row(QuantType::Q8_0, &bytes, &mut out);
+        assert!(out.iter().all(|w| *w == f32::INFINITY));
+    }
+}

@@ -100,7 +100,7 @@ mod tests {
     fn components_come_lowest_bits_first() {
         assert_eq!(IQ2_XXS[1], [43, 8, 8, 8, 8, 8, 8, 8]);
         assert_eq!(IQ3_XXS[2], [36, 4, 4, 4]);
-        assert_eq!(IQ1[3], [8, 24, 24, 8, 8, 8, 8, 8]);
+        assert_eq!(IQ1[3], [8, 24, 8, 8, 8, 8, 8, 8]);
     }
 
     #[test]
