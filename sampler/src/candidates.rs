@@ -152,6 +152,17 @@ mod tests {
     }
 
     #[test]
+    fn new_head_weighs_one() {
+        let mut c = candidates(&[800.0, 2.0, 1.0]);
+        c.remove_head(1);
+        assert_eq!(c.as_slice()[0].weight, 1.0);
+        let mut c = candidates(&[2.0, 1.0, 0.0]);
+        c.keep_first_by(|c| c.logit, |_| 2);
+        assert_eq!(ids(&c), [1, 2]);
+        assert_eq!(c.as_slice()[0].weight, 1.0);
+    }
+
+    #[test]
     fn mean_drop_and_mass_give_the_entropy() {
         let c = candidates(&[0.5f32.ln(), 0.25f32.ln(), 0.25f32.ln()]);
         let entropy = c.mean_drop() + libm::log(c.mass());

@@ -64,6 +64,12 @@ mod tests {
     }
 
     #[test]
+    fn range_ends_at_zero() {
+        let xs = [900.0, 900.0, 1.0, 1.0];
+        assert!((effective_temp(&xs, 0.5, 1.0, 1.0) - 0.75).abs() < 1e-9);
+    }
+
+    #[test]
     fn smallest_temperature_does_not_overflow() {
         let mut c = candidates(&[f32::MAX, f32::MIN]);
         apply(&mut c, f32::from_bits(1), 0.0, 1.0);

@@ -51,6 +51,7 @@ mod tests {
         let xs = [0.4f32.ln(), 0.3f32.ln(), 0.2f32.ln(), 0.1f32.ln()];
         assert_eq!(xtc(&xs, 1.0, 0.15, 0), [2, 3]);
         assert_eq!(xtc(&xs, 1.0, 0.35, 0), [0, 1, 2, 3]);
+        assert_eq!(xtc(&xs, 1.0, 0.15, 2), [2, 3]);
         assert_eq!(xtc(&xs, 1.0, 0.15, 3), [0, 1, 2, 3]);
         assert_eq!(xtc(&xs, 1.0, 0.0, 0), [3]);
         assert_eq!(xtc(&xs, 1.0, 0.6, 0), [0, 1, 2, 3]);
