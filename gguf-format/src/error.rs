@@ -254,7 +254,7 @@ pub enum GgufError {
         first: String,
         /// The tensor whose data starts inside it.
         second: String,
-        /// Where the second tensor is described.
+        /// Where the second tensor's data offset lies.
         offset: u64,
         /// How many bytes they share at least.
         overlap: u64,

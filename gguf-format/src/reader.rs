@@ -143,8 +143,8 @@ fn read_version(cursor: &mut Cursor<'_>) -> Result<u32, GgufError> {
     let found = cursor.u32(Field::header("version"))?;
     match found {
         2 | 3 => Ok(found),
-        // Versions are small numbers: a large one with empty low bytes is a reversed one.
-        1.. if found.trailing_zeros() >= 16 => Err(GgufError::BigEndian {
+        // Versions are small numbers, so this is a small number with its bytes reversed.
+        1.. if found & 0x00ff_ffff == 0 => Err(GgufError::BigEndian {
             offset,
             version: found.swap_bytes(),
         }),

@@ -29,6 +29,13 @@ struct Entry<'a> {
     at: usize,
 }
 
+impl Entry<'_> {
+    /// Where the data offset lies in the file: behind dimensions and type.
+    fn offset_field(&self, info: &TensorInfo<'_>) -> u64 {
+        self.at as u64 + 4 + 8 * info.ne().len() as u64 + 4
+    }
+}
+
 impl<'a> TensorTable<'a> {
     /// Reads and checks `n_tensors` descriptions, which [`Cursor::bound_count`] has bounded.
     pub(crate) fn read(
@@ -53,9 +60,9 @@ impl<'a> TensorTable<'a> {
             by_name: Vec::new(),
         };
         table.data = data_section(file, *cursor, alignment);
+        table.by_name = table.sorted_by_name()?;
         table.check_extents(alignment)?;
         table.check_overlaps()?;
-        table.by_name = table.sorted_by_name()?;
         Ok(table)
     }
 
@@ -97,7 +104,7 @@ impl<'a> TensorTable<'a> {
             if !info.offset().is_multiple_of(alignment) {
                 return Err(GgufError::MisalignedTensor {
                     name: quote(info.name()),
-                    offset: entry.at as u64,
+                    offset: entry.offset_field(&info),
                     found: info.offset(),
                     alignment,
                 });
@@ -105,7 +112,7 @@ impl<'a> TensorTable<'a> {
             if extent(&info).is_none_or(|range| range.end > self.data.len()) {
                 return Err(GgufError::TensorOutOfFile {
                     name: quote(info.name()),
-                    offset: entry.at as u64,
+                    offset: entry.offset_field(&info),
                     data_offset: info.offset(),
                     n_bytes: info.n_bytes(),
                     available: self.data.len() as u64,
@@ -127,7 +134,7 @@ impl<'a> TensorTable<'a> {
                 return Err(GgufError::OverlappingTensors {
                     first: quote(first.name),
                     second: quote(second.name),
-                    offset: second.at as u64,
+                    offset: second.offset_field(&self.info(second)),
                     overlap: end - pair[1].0,
                 });
             }
