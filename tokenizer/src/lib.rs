@@ -1,1 +1,26 @@
-//! tokenizer
+#![doc = include_str!("../README.md")]
+//!
+//! # Reading order
+//! [`Tokenizer`] holds a vocabulary, finds added tokens, cuts the rest into pieces and lets
+//! the library merge their bytes; [`DecodeStream`] turns bytes back into text. The source is
+//! the Hugging Face library's pipeline for Qwen2, which the tests hold it against; metadata
+//! keys are those of the GGUF specification. No file is opened here and nothing is printed.
+
+#![forbid(unsafe_code)]
+
+mod added;
+mod bpe;
+mod byte_level;
+mod decode_stream;
+mod error;
+mod gguf;
+mod json;
+mod special_ids;
+mod split;
+mod tokenizer;
+mod vocabulary;
+
+pub use added::SpecialTokens;
+pub use decode_stream::DecodeStream;
+pub use error::{TemplateError, TokenizerError};
+pub use tokenizer::Tokenizer;

@@ -1,0 +1,231 @@
+//! The tokenizer itself: text to ids, ids to bytes.
+
+use gguf_format::Metadata;
+
+use crate::{
+    SpecialTokens, TokenizerError,
+    added::{AddedTokens, Part},
+    bpe::{Bpe, Merges},
+    gguf, json,
+    special_ids::SpecialIds,
+    vocabulary::{TokenKind, Vocabulary},
+};
+
+/// A byte-level BPE tokenizer of the Qwen2 and Qwen3 family.
+#[derive(Debug)]
+pub struct Tokenizer {
+    vocabulary: Vocabulary,
+    added: AddedTokens,
+    bpe: Bpe,
+    ids_by_text: Vec<u32>,
+    special_ids: SpecialIds,
+    adds_bos: bool,
+    chat_templates: Vec<(String, String)>,
+}
+
+/// What a file says, checked, before the merging model is built.
+#[derive(Debug)]
+pub(crate) struct Parts {
+    pub(crate) vocabulary: Vocabulary,
+    pub(crate) merges: Merges,
+    pub(crate) special_ids: SpecialIds,
+    pub(crate) adds_bos: bool,
+    pub(crate) chat_templates: Vec<(String, String)>,
+}
+
+impl Tokenizer {
+    /// Builds the tokenizer that the metadata of a GGUF file describes.
+    ///
+    /// # Errors
+    /// [`TokenizerError`] names the key, the token or the merge that is missing or wrong.
+    pub fn from_gguf(metadata: &Metadata<'_>) -> Result<Self, TokenizerError> {
+        Self::build(gguf::read(metadata)?)
+    }
+
+    /// Builds the tokenizer that a `tokenizer.json` describes.
+    ///
+    /// Such a file names no beginning, end or padding token and no chat template; ends are
+    /// found by name.
+    ///
+    /// # Errors
+    /// [`TokenizerError`] names the field, the token or the merge that is missing or wrong,
+    /// and every setting that would give other ids than Qwen's.
+    pub fn from_json(tokenizer_json: &[u8]) -> Result<Self, TokenizerError> {
+        Self::build(json::read(tokenizer_json)?)
+    }
+
+    fn build(parts: Parts) -> Result<Self, TokenizerError> {
+        let bpe = Bpe::new(&parts.vocabulary, parts.merges)?;
+        let added = AddedTokens::new(&parts.vocabulary)?;
+        let mut ids_by_text: Vec<u32> = parts.vocabulary.iter().map(|(id, ..)| id).collect();
+        ids_by_text.sort_unstable_by_key(|&id| parts.vocabulary.text(id));
+        Ok(Self {
+            added,
+            bpe,
+            ids_by_text,
+            vocabulary: parts.vocabulary,
+            special_ids: parts.special_ids,
+            adds_bos: parts.adds_bos,
+            chat_templates: parts.chat_templates,
+        })
+    }
+
+    /// Returns the ids of a text.
+    ///
+    /// The text is brought to Unicode normal form C, as Qwen's own tokenizer does. Added
+    /// tokens that are not control tokens (`<think>`, `<tool_call>`) are always recognised;
+    /// `special` decides about control tokens. No beginning token is added.
+    #[must_use]
+    pub fn encode(&self, text: &str, special: SpecialTokens) -> Vec<u32> {
+        let mut ids = Vec::new();
+        for part in self.added.parts(text, special) {
+            match part {
+                Part::Text(text) => self.bpe.encode(text, &mut ids),
+                Part::Added(token) => ids.extend(self.id(token)),
+            }
+        }
+        ids
+    }
+
+    /// Returns the bytes of some ids; control tokens give their names.
+    ///
+    /// The bytes need not be UTF-8: a character may lie in several tokens.
+    ///
+    /// # Errors
+    /// [`TokenizerError::IdOutOfRange`] for the first id that is not in the vocabulary.
+    pub fn decode(&self, ids: &[u32]) -> Result<Vec<u8>, TokenizerError> {
+        let mut bytes = Vec::new();
+        for (position, &id) in ids.iter().enumerate() {
+            let token = self.token_bytes(id).ok_or(TokenizerError::IdOutOfRange {
+                id,
+                position,
+                n_vocab: self.n_vocab(),
+            })?;
+            bytes.extend_from_slice(token);
+        }
+        Ok(bytes)
+    }
+
+    /// Returns the text of some ids, with U+FFFD for bytes that are not UTF-8.
+    ///
+    /// # Errors
+    /// [`TokenizerError::IdOutOfRange`] for the first id that is not in the vocabulary.
+    pub fn decode_lossy(&self, ids: &[u32]) -> Result<String, TokenizerError> {
+        let bytes = self.decode(ids)?;
+        Ok(String::from_utf8(bytes)
+            .unwrap_or_else(|error| String::from_utf8_lossy(error.as_bytes()).into_owned()))
+    }
+
+    /// Returns the bytes that one token stands for.
+    #[must_use]
+    pub fn token_bytes(&self, id: u32) -> Option<&[u8]> {
+        self.vocabulary.bytes(id)
+    }
+
+    /// Returns one token as the vocabulary spells it (`Ġthe`, `<|im_end|>`).
+    #[must_use]
+    pub fn token_text(&self, id: u32) -> Option<&str> {
+        self.vocabulary.text(id)
+    }
+
+    /// Returns whether a token steers the model and is no text.
+    #[must_use]
+    pub fn is_control(&self, id: u32) -> bool {
+        self.vocabulary.kind(id) == Some(TokenKind::Control)
+    }
+
+    /// Returns the token that the vocabulary spells this way.
+    #[must_use]
+    pub fn id(&self, text: &str) -> Option<u32> {
+        let spelling = |&id: &u32| self.vocabulary.text(id).cmp(&Some(text));
+        let place = self.ids_by_text.binary_search_by(spelling).ok()?;
+        Some(self.ids_by_text[place])
+    }
+
+    /// Returns the number of tokens; ids are smaller.
+    #[must_use]
+    pub fn n_vocab(&self) -> usize {
+        self.vocabulary.len()
+    }
+
+    /// Returns the token that begins a text, where the file names one.
+    #[must_use]
+    pub fn bos(&self) -> Option<u32> {
+        self.special_ids.bos
+    }
+
+    /// Returns whether the model expects [`bos`](Self::bos) before every text.
+    #[must_use]
+    pub fn adds_bos(&self) -> bool {
+        self.adds_bos
+    }
+
+    /// Returns the token that ends a text, where the file names one.
+    #[must_use]
+    pub fn eos(&self) -> Option<u32> {
+        self.special_ids.eos
+    }
+
+    /// Returns the token that ends a turn, by key or by name.
+    #[must_use]
+    pub fn eot(&self) -> Option<u32> {
+        self.special_ids.eot
+    }
+
+    /// Returns the token that fills up a batch, where the file names one.
+    #[must_use]
+    pub fn padding(&self) -> Option<u32> {
+        self.special_ids.padding
+    }
+
+    /// Returns all tokens after which a reply is complete, ascending.
+    #[must_use]
+    pub fn end_of_generation(&self) -> &[u32] {
+        &self.special_ids.end_of_generation
+    }
+
+    /// Returns the source of the file's chat template.
+    #[must_use]
+    pub fn chat_template(&self) -> Option<&str> {
+        self.named_chat_template("")
+    }
+
+    /// Returns the source of another chat template, such as `tool_use`.
+    #[must_use]
+    pub fn named_chat_template(&self, name: &str) -> Option<&str> {
+        let mut templates = self.chat_templates.iter();
+        templates
+            .find(|(key, _)| key == name)
+            .map(|(_, source)| source.as_str())
+    }
+
+    pub(crate) fn added(&self) -> &AddedTokens {
+        &self.added
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::bpe::normalize;
+
+    fn bard() -> Tokenizer {
+        Tokenizer::from_json(include_bytes!("../tests/data/bard__tokenizer.json")).unwrap()
+    }
+
+    #[test]
+    fn decoding_gives_the_text_in_normal_form_c() {
+        let bard = bard();
+        let mut runner = proptest::test_runner::TestRunner::default();
+        let texts = r"([a-z ]{1,4}|[\u{300}-\u{345}]|[\u{1100}-\u{11ff}]|[^<>]){0,24}";
+        runner
+            .run(&texts, |text| {
+                let ids = bard.encode(&text, SpecialTokens::AsText);
+                prop_assert_eq!(bard.decode_lossy(&ids).unwrap(), normalize(&text));
+                Ok(())
+            })
+            .unwrap();
+    }
+}
