@@ -34,8 +34,8 @@ pub(crate) use self::{
     iq1::{BlockIq1M, BlockIq1S},
     iq2::{BlockIq2S, BlockIq2Xs, BlockIq2Xxs},
     iq3::{BlockIq3S, BlockIq3Xxs},
-    iq4::{BlockIq4Nl, BlockIq4Xs},
-    mxfp4::BlockMxfp4,
+    iq4::{BlockIq4Nl, BlockIq4Xs, IQ4_VALUES},
+    mxfp4::{BlockMxfp4, MXFP4_VALUES, half_power},
     q2_k::BlockQ2K,
     q3_k::BlockQ3K,
     q4::{BlockQ4_0, BlockQ4_1},
@@ -130,6 +130,11 @@ fn nibbles_16(packed: &[u8; 16]) -> [u8; 32] {
     q
 }
 
+/// The inverse of [`nibbles_16`]; bits above the fourth are left out.
+fn pack_nibbles_16(q: &[u8; 32]) -> [u8; 16] {
+    std::array::from_fn(|i| (q[i] & 15) | q[i + 16] << 4)
+}
+
 /// Splits 64 bytes into 256 integers of two bits, in the order of `Q2_K`.
 #[inline]
 fn two_bits(packed: &[u8; 64], q: &mut [u8; 256]) {
@@ -141,6 +146,19 @@ fn two_bits(packed: &[u8; 64], q: &mut [u8; 256]) {
             }
         }
     }
+}
+
+/// The inverse of [`two_bits`]; bits above the second are left out.
+fn pack_two_bits(q: &[u8; 256]) -> [u8; 64] {
+    let mut packed = [0; 64];
+    for half in 0..2 {
+        for part in 0..4 {
+            for i in 0..32 {
+                packed[32 * half + i] |= (q[128 * half + 32 * part + i] & 3) << (2 * part);
+            }
+        }
+    }
+    packed
 }
 
 /// Replaces codes below 16 by their entries.

@@ -72,4 +72,18 @@ pub enum KernelError {
         /// Index in the row.
         idx: usize,
     },
+    /// No cache type has this name.
+    #[error("unknown cache type `{name}`, expected f32, f16, bf16 or q8_0")]
+    UnknownKvType {
+        /// The name, escaped.
+        name: String,
+    },
+    /// A cache cannot hold heads of this width.
+    #[error(
+        "heads of width {head_dim} do not fit the cache: expected a multiple of 32 that can be addressed"
+    )]
+    HeadDim {
+        /// Width of a head.
+        head_dim: usize,
+    },
 }

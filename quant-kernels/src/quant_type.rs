@@ -175,7 +175,9 @@ impl FromStr for QuantType {
         Self::ALL
             .into_iter()
             .find(|ty| ty.name().eq_ignore_ascii_case(name))
-            .ok_or_else(|| KernelError::UnknownType { name: name.escape_default().to_string() })
+            .ok_or_else(|| KernelError::UnknownType {
+                name: name.escape_default().to_string(),
+            })
     }
 }
 

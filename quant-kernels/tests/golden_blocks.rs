@@ -1,4 +1,5 @@
 //! Blocks mean what ggml says they mean, bit for bit.
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use std::{fs, path::Path};
 

@@ -2,7 +2,10 @@
 
 use bytemuck::{Pod, Zeroable};
 
-use super::{F16Le, SmallBlock, SuperBlock, UnpackedSmall, UnpackedSuper, look_up, nibbles_16};
+use super::{
+    F16Le, SmallBlock, SuperBlock, UnpackedSmall, UnpackedSuper, look_up, nibbles_16,
+    pack_nibbles_16,
+};
 
 /// What the sixteen codes mean (`kvalues_iq4nl`).
 pub(crate) const IQ4_VALUES: [i8; 16] = [
@@ -52,6 +55,36 @@ const BIASED: [u8; 16] = {
     }
     biased
 };
+
+impl BlockIq4Nl {
+    /// Packs codes into the table.
+    pub(crate) fn pack(d: F16Le, codes: &[u8; 32]) -> Self {
+        Self {
+            d,
+            qs: pack_nibbles_16(codes),
+        }
+    }
+}
+
+impl BlockIq4Xs {
+    /// Packs codes into the table; scales are from −32 to 31.
+    pub(crate) fn pack(d: F16Le, scales: &[i8; 8], codes: &[u8; 256]) -> Self {
+        let (mut high, mut scales_l) = (0, [0; 4]);
+        for s in 0..8 {
+            let scale = (scales[s] + 32).cast_unsigned();
+            scales_l[s / 2] |= (scale & 15) << (4 * (s % 2));
+            high |= u16::from(scale >> 4) << (2 * s);
+        }
+        let subs = codes.as_chunks::<32>().0;
+        let qs = std::array::from_fn(|s| pack_nibbles_16(&subs[s]));
+        Self {
+            d,
+            scales_h: high.to_le_bytes(),
+            scales_l,
+            qs,
+        }
+    }
+}
 
 impl SmallBlock for BlockIq4Nl {
     const ZERO: i32 = 128;

@@ -5,7 +5,7 @@
 
 use bytemuck::{Pod, Zeroable};
 
-use super::{SmallBlock, UnpackedSmall, look_up, nibbles_16};
+use super::{SmallBlock, UnpackedSmall, look_up, nibbles_16, pack_nibbles_16};
 
 /// Twice the sixteen values of E2M1 (`kvalues_mxfp4`).
 pub(crate) const MXFP4_VALUES: [i8; 16] = [0, 1, 2, 3, 4, 6, 8, 12, 0, -1, -2, -3, -4, -6, -8, -12];
@@ -34,6 +34,16 @@ const BIASED: [u8; 16] = {
     }
     biased
 };
+
+impl BlockMxfp4 {
+    /// Packs codes of E2M1 values.
+    pub(crate) fn pack(e: u8, codes: &[u8; 32]) -> Self {
+        Self {
+            e,
+            qs: pack_nibbles_16(codes),
+        }
+    }
+}
 
 impl SmallBlock for BlockMxfp4 {
     const ZERO: i32 = 12;

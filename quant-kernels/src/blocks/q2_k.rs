@@ -2,7 +2,7 @@
 
 use bytemuck::{Pod, Zeroable};
 
-use super::{F16Le, SuperBlock, UnpackedSuper, two_bits};
+use super::{F16Le, SuperBlock, UnpackedSuper, pack_two_bits, two_bits};
 
 /// 256 weights in 84 bytes: `w = d · scale[s] · q − dmin · min[s]`, s = sub-block of 16.
 ///
@@ -22,6 +22,25 @@ pub(crate) struct BlockQ2K {
     pub(crate) qs: [u8; 64],
     pub(crate) d: F16Le,
     pub(crate) dmin: F16Le,
+}
+
+impl BlockQ2K {
+    /// The inverse of [`SuperBlock::unpack`]; scales and minimums are below 16.
+    pub(crate) fn pack(
+        d: F16Le,
+        dmin: F16Le,
+        scales: &[u8; 16],
+        mins: &[u8; 16],
+        q: &[u8; 256],
+    ) -> Self {
+        let scales = std::array::from_fn(|s| scales[s] | mins[s] << 4);
+        Self {
+            scales,
+            qs: pack_two_bits(q),
+            d,
+            dmin,
+        }
+    }
 }
 
 impl SuperBlock for BlockQ2K {

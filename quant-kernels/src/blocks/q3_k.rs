@@ -2,7 +2,7 @@
 
 use bytemuck::{Pod, Zeroable};
 
-use super::{F16Le, SuperBlock, UnpackedSuper, two_bits};
+use super::{F16Le, SuperBlock, UnpackedSuper, pack_two_bits, two_bits};
 
 /// 256 weights in 110 bytes: `w = d · (scale[s] − 32) · (q − 4)`, s = sub-block of 16.
 ///
@@ -21,6 +21,24 @@ pub(crate) struct BlockQ3K {
     pub(crate) qs: [u8; 64],
     pub(crate) scales: [u8; 12],
     pub(crate) d: F16Le,
+}
+
+impl BlockQ3K {
+    /// The inverse of [`SuperBlock::unpack`]; scales are from −32 to 31.
+    pub(crate) fn pack(d: F16Le, scales: &[i8; 16], q: &[u8; 256]) -> Self {
+        let mut hmask = [0; 32];
+        for bit in 0..8 {
+            for i in 0..32 {
+                hmask[i] |= (q[32 * bit + i] >> 2 & 1) << bit;
+            }
+        }
+        Self {
+            hmask,
+            qs: pack_two_bits(q),
+            scales: pack_scales(scales),
+            d,
+        }
+    }
 }
 
 impl SuperBlock for BlockQ3K {
@@ -63,4 +81,15 @@ pub(crate) fn unpack_scales(packed: &[u8; 12]) -> [u8; 16] {
         }
     }
     scales
+}
+
+/// The inverse of [`unpack_scales`], less the offset of 32.
+fn pack_scales(scales: &[i8; 16]) -> [u8; 12] {
+    let mut packed = [0; 12];
+    for s in 0..16 {
+        let scale = (scales[s] + 32).cast_unsigned();
+        packed[s % 8] |= (scale & 15) << (4 * (s / 8));
+        packed[8 + s % 4] |= (scale >> 4) << (2 * (s / 4));
+    }
+    packed
 }

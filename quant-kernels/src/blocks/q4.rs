@@ -2,7 +2,7 @@
 
 use bytemuck::{Pod, Zeroable};
 
-use super::{F16Le, SmallBlock, UnpackedSmall, nibbles_16};
+use super::{F16Le, SmallBlock, UnpackedSmall, nibbles_16, pack_nibbles_16};
 
 /// 32 weights in 18 bytes: `w = d · (q − 8)`.
 ///
@@ -31,6 +31,27 @@ pub(crate) struct BlockQ4_1 {
     pub(crate) d: F16Le,
     pub(crate) m: F16Le,
     pub(crate) qs: [u8; 16],
+}
+
+impl BlockQ4_0 {
+    /// The inverse of [`SmallBlock::unpack`].
+    pub(crate) fn pack(d: F16Le, q: &[u8; 32]) -> Self {
+        Self {
+            d,
+            qs: pack_nibbles_16(q),
+        }
+    }
+}
+
+impl BlockQ4_1 {
+    /// The inverse of [`SmallBlock::unpack`].
+    pub(crate) fn pack(d: F16Le, m: F16Le, q: &[u8; 32]) -> Self {
+        Self {
+            d,
+            m,
+            qs: pack_nibbles_16(q),
+        }
+    }
 }
 
 impl SmallBlock for BlockQ4_0 {

@@ -43,6 +43,49 @@ pub(crate) struct BlockQ5K {
     pub(crate) qs: [u8; 128],
 }
 
+impl BlockQ4K {
+    /// The inverse of [`SuperBlock::unpack`]; scales and minimums are below 64.
+    pub(crate) fn pack(
+        d: F16Le,
+        dmin: F16Le,
+        scales: &[u8; 8],
+        mins: &[u8; 8],
+        q: &[u8; 256],
+    ) -> Self {
+        Self {
+            d,
+            dmin,
+            scales: pack_scale_min(scales, mins),
+            qs: pack_nibbles_128(q),
+        }
+    }
+}
+
+impl BlockQ5K {
+    /// The inverse of [`SuperBlock::unpack`]; scales and minimums are below 64.
+    pub(crate) fn pack(
+        d: F16Le,
+        dmin: F16Le,
+        scales: &[u8; 8],
+        mins: &[u8; 8],
+        q: &[u8; 256],
+    ) -> Self {
+        let mut qh = [0; 32];
+        for s in 0..8 {
+            for i in 0..32 {
+                qh[i] |= (q[32 * s + i] >> 4 & 1) << s;
+            }
+        }
+        Self {
+            d,
+            dmin,
+            scales: pack_scale_min(scales, mins),
+            qh,
+            qs: pack_nibbles_128(q),
+        }
+    }
+}
+
 impl SuperBlock for BlockQ4K {
     const SUB: usize = 32;
     const ZERO: i32 = 0;
@@ -111,4 +154,26 @@ fn widen((scales, mins): ([u8; 8], [u8; 8]), out: &mut UnpackedSuper) {
         out.scales[s] = i16::from(scales[s]);
         out.mins[s] = i16::from(mins[s]);
     }
+}
+
+/// The inverse of [`scale_min`].
+fn pack_scale_min(scales: &[u8; 8], mins: &[u8; 8]) -> [u8; 12] {
+    let mut packed = [0; 12];
+    for i in 0..4 {
+        packed[i] = scales[i] | scales[4 + i] >> 4 << 6;
+        packed[4 + i] = mins[i] | mins[4 + i] >> 4 << 6;
+        packed[8 + i] = (scales[4 + i] & 15) | (mins[4 + i] & 15) << 4;
+    }
+    packed
+}
+
+/// The inverse of [`nibbles_128`]; bits above the fourth are left out.
+fn pack_nibbles_128(q: &[u8; 256]) -> [u8; 128] {
+    let mut packed = [0; 128];
+    for pair in 0..4 {
+        for i in 0..32 {
+            packed[32 * pair + i] = (q[64 * pair + i] & 15) | q[64 * pair + 32 + i] << 4;
+        }
+    }
+    packed
 }

@@ -2,7 +2,7 @@
 
 use bytemuck::{Pod, Zeroable};
 
-use super::{F16Le, SmallBlock, UnpackedSmall, nibbles_16};
+use super::{F16Le, SmallBlock, UnpackedSmall, nibbles_16, pack_nibbles_16};
 
 /// 32 weights in 22 bytes: `w = d · (q − 16)`.
 ///
@@ -33,6 +33,29 @@ pub(crate) struct BlockQ5_1 {
     pub(crate) m: F16Le,
     pub(crate) qh: [u8; 4],
     pub(crate) qs: [u8; 16],
+}
+
+impl BlockQ5_0 {
+    /// The inverse of [`SmallBlock::unpack`].
+    pub(crate) fn pack(d: F16Le, q: &[u8; 32]) -> Self {
+        Self {
+            d,
+            qh: fifth_bits(q),
+            qs: pack_nibbles_16(q),
+        }
+    }
+}
+
+impl BlockQ5_1 {
+    /// The inverse of [`SmallBlock::unpack`].
+    pub(crate) fn pack(d: F16Le, m: F16Le, q: &[u8; 32]) -> Self {
+        Self {
+            d,
+            m,
+            qh: fifth_bits(q),
+            qs: pack_nibbles_16(q),
+        }
+    }
 }
 
 impl SmallBlock for BlockQ5_0 {
@@ -68,4 +91,13 @@ fn five_bits(high: [u8; 4], low: &[u8; 16]) -> [u8; 32] {
         q[i] |= (high >> i & 1) as u8 * 16;
     }
     q
+}
+
+/// Collects the fifth bits.
+fn fifth_bits(q: &[u8; 32]) -> [u8; 4] {
+    let mut high = 0;
+    for i in 0..32 {
+        high |= u32::from(q[i] >> 4 & 1) << i;
+    }
+    high.to_le_bytes()
 }

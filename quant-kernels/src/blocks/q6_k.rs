@@ -24,6 +24,30 @@ pub(crate) struct BlockQ6K {
     pub(crate) d: F16Le,
 }
 
+impl BlockQ6K {
+    /// The inverse of [`SuperBlock::unpack`].
+    pub(crate) fn pack(d: F16Le, scales: &[i8; 16], q: &[u8; 256]) -> Self {
+        let (mut ql, mut qh) = ([0; 128], [0; 64]);
+        for half in 0..2 {
+            let q = &q[128 * half..128 * (half + 1)];
+            for i in 0..64 {
+                ql[64 * half + i] = (q[i] & 15) | q[64 + i] << 4;
+            }
+            for i in 0..32 {
+                for part in 0..4 {
+                    qh[32 * half + i] |= q[32 * part + i] >> 4 << (2 * part);
+                }
+            }
+        }
+        Self {
+            ql,
+            qh,
+            scales: *scales,
+            d,
+        }
+    }
+}
+
 impl SuperBlock for BlockQ6K {
     const SUB: usize = 16;
     const ZERO: i32 = 32;

@@ -1,0 +1,535 @@
+//! Attention over the blocks of a cache, with the softmax taken on the way.
+//!
+//! The heads that share a key/value head walk its positions together, so keys and values are
+//! read once for all of them. For one query the specification is, with `q` a row of
+//! `head_dim` floats:
+//!
+//! ```text
+//! for each chunk of 8 blocks, ascending:          (m, l, o) = (−∞, 0, 0)
+//!   for each block of 64 positions, ascending:
+//!     s[p]  = (((q[0]·k[p][0]) + q[1]·k[p][1]) + …) · scale      one fused step per dim
+//!     m'    = max(m, max s);  c = exp(m − m');  e[p] = exp(s[p] − m')
+//!     l     = l·c + Σ e[p]                       lanes by p mod 16, folded
+//!     o[d]  = ((o[d]·c + e[0]·v[0][d]) + e[1]·v[1][d]) + …
+//!   (M, L, O) = merge((M, L, O), (m, l, o))      the first chunk is taken as it is
+//! out[d] = O[d] · (1 / L)
+//! ```
+//!
+//! A chunk's partial result does not depend on who computes it. So a single query may spread
+//! its chunks over the team, while many queries walk theirs one after the other, and both
+//! give the same bits.
+
+use crate::{
+    Isa, Team,
+    kv::{
+        Bf16Codec, Codec, F16Codec, F32Codec, HeadView, KEY_TILE, KV_BLOCK, KvBlock, KvType,
+        Q8Codec,
+    },
+    lanes::{F32x16, LaneOp},
+    math::exp,
+    matrix::MatMut,
+    pool::{Band, TileMut},
+};
+
+/// Blocks of a chunk: 512 positions.
+const CHUNK_BLOCKS: usize = 8;
+/// Tokens that walk a head's blocks together, so that a block is read from the first cache.
+const TOKENS: usize = 4;
+
+/// Queries of one layer and the cache they look into.
+#[derive(Clone, Copy, Debug)]
+pub struct AttentionInput<'a> {
+    /// Query rows: token `t`, head `h` begins at `t · q_stride + h · head_dim`.
+    pub q: &'a [f32],
+    /// Floats from one token's queries to the next.
+    pub q_stride: usize,
+    /// Query heads.
+    pub n_head: usize,
+    /// Factor of the scores, `1 / √head_dim`.
+    pub scale: f32,
+    /// The cache; block `i` holds positions `64·i..`.
+    pub blocks: &'a [KvBlock],
+    /// Layer to look into.
+    pub layer: usize,
+    /// Positions before the first token; token `t` sees positions `0..=n_past + t`.
+    pub n_past: usize,
+    /// Tokens.
+    pub n_tokens: usize,
+}
+
+/// Partial results, reused from call to call.
+#[derive(Debug, Default)]
+pub struct AttentionScratch {
+    partials: Vec<f32>,
+}
+
+impl AttentionInput<'_> {
+    fn head_dim(&self) -> usize {
+        self.blocks[0].shape().head_dim()
+    }
+
+    /// Heads that share a key/value head.
+    fn group(&self) -> usize {
+        self.n_head / self.blocks[0].shape().n_head_kv()
+    }
+
+    fn query(&self, token: usize, head: usize) -> &[f32] {
+        &self.q[token * self.q_stride + head * self.head_dim()..][..self.head_dim()]
+    }
+
+    fn n_chunks(&self, token: usize) -> usize {
+        (self.n_past + token + 1).div_ceil(CHUNK_BLOCKS * KV_BLOCK)
+    }
+
+    fn check(&self, out: &MatMut<'_>) {
+        let n_positions = self.n_past + self.n_tokens;
+        assert!(
+            n_positions <= self.blocks.len() * KV_BLOCK,
+            "{n_positions} positions in {} blocks",
+            self.blocks.len()
+        );
+        let shape = self.blocks[0].shape();
+        assert!(
+            self.blocks.iter().all(|block| block.shape() == shape),
+            "blocks of different shapes"
+        );
+        assert!(
+            self.layer < shape.n_layer(),
+            "layer {} of {}",
+            self.layer,
+            shape.n_layer()
+        );
+        assert!(
+            self.n_head > 0 && self.n_head.is_multiple_of(shape.n_head_kv()),
+            "{} heads over {} key/value heads",
+            self.n_head,
+            shape.n_head_kv()
+        );
+        let width = self.n_head * shape.head_dim();
+        let q_len = (self.n_tokens - 1) * self.q_stride + width;
+        assert!(
+            self.q.len() >= q_len,
+            "{} query floats, need {q_len}",
+            self.q.len()
+        );
+        assert!(
+            out.n_cols == width && out.n_rows() == self.n_tokens,
+            "output is not [{}, {width}]",
+            self.n_tokens
+        );
+    }
+}
+
+impl Team<'_> {
+    /// Computes attention for `n_tokens` queries per head: `out[t, h·head_dim + d]`.
+    ///
+    /// # Panics
+    /// If shapes do not fit or a position is not in the blocks.
+    pub fn attention(
+        &self,
+        input: AttentionInput<'_>,
+        scratch: &mut AttentionScratch,
+        out: MatMut<'_>,
+    ) {
+        if input.n_tokens == 0 {
+            return;
+        }
+        input.check(&out);
+        let n_head_kv = input.n_head / input.group();
+        if input.n_tokens == 1 && n_head_kv < 4 * self.n_threads() && input.n_chunks(0) > 1 {
+            self.spread(input, scratch, out);
+        } else {
+            self.walk(input, out);
+        }
+    }
+
+    /// Units of a head and a few tokens, each walking all its chunks.
+    fn walk(&self, input: AttentionInput<'_>, out: MatMut<'_>) {
+        let width = input.group() * input.head_dim();
+        let band = |idx: usize| Band {
+            rows: idx * TOKENS..((idx + 1) * TOKENS).min(input.n_tokens),
+            cols: 0..input.n_head * input.head_dim(),
+        };
+        self.crew.for_each_tile(
+            out,
+            &band,
+            input.n_tokens.div_ceil(TOKENS),
+            width,
+            |member| self.scratch(member),
+            |scratch, idx, cols, tile| {
+                let head_kv = cols.start / width;
+                walk_unit(
+                    self.isa(),
+                    input,
+                    head_kv,
+                    idx * TOKENS,
+                    tile,
+                    &mut scratch.attention,
+                );
+            },
+        );
+    }
+
+    /// One token: units of a head and a chunk, then a merge per head.
+    fn spread(&self, input: AttentionInput<'_>, scratch: &mut AttentionScratch, out: MatMut<'_>) {
+        let (group, dim, n_chunks) = (input.group(), input.head_dim(), input.n_chunks(0));
+        let unit = group * (dim + 2);
+        scratch
+            .partials
+            .resize(input.n_head / group * n_chunks * unit, 0.0);
+        self.for_each_chunk(&mut scratch.partials, unit, |idx, partial| {
+            States::over(partial, group).reset();
+            for block in blocks_of(idx % n_chunks) {
+                let (head_kv, partial) = (idx / n_chunks, &mut *partial);
+                self.isa().run(Step {
+                    input,
+                    head_kv,
+                    token: 0,
+                    block,
+                    partial,
+                });
+            }
+        });
+        self.for_each_chunk(&mut scratch.partials, n_chunks * unit, |_, units| {
+            let (running, later) = units.split_at_mut(unit);
+            for later in later.chunks_mut(unit) {
+                self.isa().run(Merge {
+                    group,
+                    dim,
+                    running,
+                    later,
+                });
+            }
+        });
+        let heads = scratch.partials.chunks_mut(n_chunks * unit);
+        for (units, out) in heads.zip(out.data.chunks_mut(group * dim)) {
+            self.isa().run(Finish {
+                group,
+                dim,
+                running: &mut units[..unit],
+                out,
+            });
+        }
+    }
+}
+
+fn blocks_of(chunk: usize) -> std::ops::Range<usize> {
+    chunk * CHUNK_BLOCKS..(chunk + 1) * CHUNK_BLOCKS
+}
+
+/// Buffers of one thread: running and partial results of [`TOKENS`] tokens.
+#[derive(Debug, Default)]
+pub(crate) struct WalkScratch {
+    running: Vec<f32>,
+    partial: Vec<f32>,
+}
+
+/// The heads of one key/value head, for a few tokens from `first` on, over all chunks.
+fn walk_unit(
+    isa: Isa,
+    input: AttentionInput<'_>,
+    head_kv: usize,
+    first: usize,
+    mut tile: TileMut<'_>,
+    scratch: &mut WalkScratch,
+) {
+    let (group, dim, n_tokens) = (input.group(), input.head_dim(), tile.n_rows());
+    let unit = group * (dim + 2);
+    scratch.running.resize(n_tokens * unit, 0.0);
+    scratch.partial.resize(n_tokens * unit, 0.0);
+    for chunk in 0..input.n_chunks(first + n_tokens - 1) {
+        for partial in scratch.partial.chunks_mut(unit) {
+            States::over(partial, group).reset();
+        }
+        for block in blocks_of(chunk) {
+            for (i, partial) in scratch.partial.chunks_mut(unit).enumerate() {
+                isa.run(Step {
+                    input,
+                    head_kv,
+                    token: first + i,
+                    block,
+                    partial,
+                });
+            }
+        }
+        let running = scratch.running.chunks_mut(unit);
+        for (i, (running, later)) in running.zip(scratch.partial.chunks_mut(unit)).enumerate() {
+            if chunk == 0 {
+                running.copy_from_slice(later);
+            } else if chunk < input.n_chunks(first + i) {
+                isa.run(Merge {
+                    group,
+                    dim,
+                    running,
+                    later,
+                });
+            }
+        }
+    }
+    for (i, running) in scratch.running.chunks_mut(unit).enumerate() {
+        isa.run(Finish {
+            group,
+            dim,
+            running,
+            out: tile.row(i),
+        });
+    }
+}
+
+/// Running results of the heads of a group: maximum, sum and output per head.
+struct States<'a> {
+    m: &'a mut [f32],
+    l: &'a mut [f32],
+    o: &'a mut [f32],
+}
+
+impl<'a> States<'a> {
+    /// Divides `group · (dim + 2)` floats.
+    #[inline(always)]
+    fn over(floats: &'a mut [f32], group: usize) -> Self {
+        let (m, rest) = floats.split_at_mut(group);
+        let (l, o) = rest.split_at_mut(group);
+        Self { m, l, o }
+    }
+
+    #[inline(always)]
+    fn reset(&mut self) {
+        self.m.fill(f32::NEG_INFINITY);
+        self.l.fill(0.0);
+        self.o.fill(0.0);
+    }
+}
+
+/// `running = merge(running, later)`.
+struct Merge<'a> {
+    group: usize,
+    dim: usize,
+    running: &'a mut [f32],
+    later: &'a mut [f32],
+}
+
+impl LaneOp for Merge<'_> {
+    type Output = ();
+    #[inline(always)]
+    fn run<L: F32x16>(self) {
+        let running = States::over(self.running, self.group);
+        let later = States::over(self.later, self.group);
+        for h in 0..self.group {
+            let m = if running.m[h] > later.m[h] {
+                running.m[h]
+            } else {
+                later.m[h]
+            };
+            let mut factors = [0.0; 16];
+            [factors[0], factors[1]] = [running.m[h] - m, later.m[h] - m];
+            exp(L::load(&factors)).store(&mut factors);
+            let [a, b] = [factors[0], factors[1]];
+            running.m[h] = m;
+            running.l[h] = running.l[h].mul_add(a, later.l[h] * b);
+            let range = h * self.dim..(h + 1) * self.dim;
+            let theirs = later.o[range.clone()].as_chunks::<16>().0;
+            for (mine, theirs) in running.o[range]
+                .as_chunks_mut::<16>()
+                .0
+                .iter_mut()
+                .zip(theirs)
+            {
+                let theirs = L::load(theirs).mul(L::splat(b));
+                L::load(mine).mul_add(L::splat(a), theirs).store(mine);
+            }
+        }
+    }
+}
+
+/// Writes `O · (1 / L)`.
+struct Finish<'a> {
+    group: usize,
+    dim: usize,
+    running: &'a mut [f32],
+    out: &'a mut [f32],
+}
+
+impl LaneOp for Finish<'_> {
+    type Output = ();
+    #[inline(always)]
+    fn run<L: F32x16>(self) {
+        let running = States::over(self.running, self.group);
+        for (h, l) in running.l.iter().enumerate() {
+            let inverse = L::splat(1.0 / l);
+            let range = h * self.dim..(h + 1) * self.dim;
+            let o = running.o[range.clone()].as_chunks::<16>().0;
+            for (out, o) in self.out[range].as_chunks_mut::<16>().0.iter_mut().zip(o) {
+                L::load(o).mul(inverse).store(out);
+            }
+        }
+    }
+}
+
+/// One token's heads of one key/value head over one block.
+struct Step<'a> {
+    input: AttentionInput<'a>,
+    head_kv: usize,
+    token: usize,
+    block: usize,
+    partial: &'a mut [f32],
+}
+
+impl LaneOp for Step<'_> {
+    type Output = ();
+    /// Heads go in rounds of eight, four and one; which heads share a round cannot be seen in
+    /// the result.
+    #[inline(always)]
+    fn run<L: F32x16>(mut self) {
+        let end = self.input.n_past + self.token + 1;
+        let n = end.saturating_sub(self.block * KV_BLOCK).min(KV_BLOCK);
+        let group = self.input.group();
+        let mut head = 0;
+        while n > 0 && head < group {
+            head += match group - head {
+                8.. => self.heads::<L, 8>(head, n),
+                4.. => self.heads::<L, 4>(head, n),
+                _ => self.heads::<L, 1>(head, n),
+            };
+        }
+    }
+}
+
+/// Scores, then weights, of `N` heads over the positions of a block.
+type Scores<const N: usize> = [[f32; KV_BLOCK]; N];
+
+impl Step<'_> {
+    /// Takes `N` heads of the group, from `head` on, over the first `n` positions.
+    #[inline(always)]
+    fn heads<L: F32x16, const N: usize>(&mut self, head: usize, n: usize) -> usize {
+        let (input, dim) = (self.input, self.input.head_dim());
+        let first = self.head_kv * input.group() + head;
+        let q = std::array::from_fn(|i| input.query(self.token, first + i));
+        let block = &input.blocks[self.block];
+        let view = block.head(input.layer, self.head_kv);
+        let mut scores = [[f32::NEG_INFINITY; KV_BLOCK]; N];
+        match block.shape().keys() {
+            KvType::F32 => score::<L, F32Codec, N>(view, q, n, input.scale, &mut scores),
+            KvType::F16 => score::<L, F16Codec, N>(view, q, n, input.scale, &mut scores),
+            KvType::BF16 => score::<L, Bf16Codec, N>(view, q, n, input.scale, &mut scores),
+            KvType::Q8_0 => score::<L, Q8Codec, N>(view, q, n, input.scale, &mut scores),
+        }
+        let states = States::over(self.partial, input.group());
+        let range = head..head + N;
+        let o = &mut states.o[head * dim..(head + N) * dim];
+        let c = weigh::<L, N>(
+            &mut scores,
+            n,
+            &mut states.m[range.clone()],
+            &mut states.l[range],
+        );
+        match block.shape().values() {
+            KvType::F32 => gather::<L, F32Codec, N>(view, &scores, n, c, o),
+            KvType::F16 => gather::<L, F16Codec, N>(view, &scores, n, c, o),
+            KvType::BF16 => gather::<L, Bf16Codec, N>(view, &scores, n, c, o),
+            KvType::Q8_0 => gather::<L, Q8Codec, N>(view, &scores, n, c, o),
+        }
+        N
+    }
+}
+
+/// Writes the scores of the first `n` positions; the rest stays as it is.
+#[inline(always)]
+fn score<L: F32x16, K: Codec, const N: usize>(
+    view: HeadView<'_>,
+    q: [&[f32]; N],
+    n: usize,
+    scale: f32,
+    scores: &mut Scores<N>,
+) {
+    let dim = q[0].len();
+    for tile in 0..n.div_ceil(KEY_TILE) {
+        let keys = view.key_tile::<K>(tile, dim);
+        let mut sums = [L::splat(0.0); N];
+        for d in 0..dim {
+            let key: L = K::key(keys, d);
+            for h in 0..N {
+                sums[h] = L::splat(q[h][d]).mul_add(key, sums[h]);
+            }
+        }
+        for h in 0..N {
+            let live = n - tile * KEY_TILE;
+            let masked = sums[h]
+                .mul(L::splat(scale))
+                .first(live, L::splat(f32::NEG_INFINITY));
+            masked.store(&mut scores[h].as_chunks_mut::<KEY_TILE>().0[tile]);
+        }
+    }
+}
+
+/// Turns scores into weights against the new maximum, adds them to the sums and returns the
+/// factors for what was summed before.
+#[inline(always)]
+fn weigh<L: F32x16, const N: usize>(
+    scores: &mut Scores<N>,
+    n: usize,
+    m: &mut [f32],
+    l: &mut [f32],
+) -> [f32; N] {
+    let n_tiles = n.div_ceil(KEY_TILE);
+    let mut c = [0.0; 16];
+    for h in 0..N {
+        let tiles = &scores[h].as_chunks::<KEY_TILE>().0[..n_tiles];
+        let mut largest = L::splat(m[h]);
+        for tile in tiles {
+            largest = largest.max(L::load(tile));
+        }
+        let largest = largest.largest();
+        c[h] = m[h] - largest;
+        m[h] = largest;
+    }
+    exp(L::load(&c)).store(&mut c);
+    for h in 0..N {
+        let mut sum = L::splat(0.0);
+        for tile in &mut scores[h].as_chunks_mut::<KEY_TILE>().0[..n_tiles] {
+            let weights = exp(L::load(tile).sub(L::splat(m[h])));
+            sum = sum.add(weights);
+            weights.store(tile);
+        }
+        l[h] = l[h].mul_add(c[h], sum.sum());
+    }
+    std::array::from_fn(|h| c[h])
+}
+
+/// Adds the weighted values of the first `n` positions to `o`, whose old content counts by `c`.
+#[inline(always)]
+fn gather<L: F32x16, V: Codec, const N: usize>(
+    view: HeadView<'_>,
+    weights: &Scores<N>,
+    n: usize,
+    c: [f32; N],
+    o: &mut [f32],
+) {
+    let dim = o.len() / N;
+    let (chunks, values) = (dim / 16, view.values::<V>(dim));
+    let o = o.as_chunks_mut::<16>().0;
+    // `head_dim` is a multiple of 32: two registers of values serve all heads.
+    for pair in (0..chunks).step_by(2) {
+        let mut sums: [[L; 2]; N] = std::array::from_fn(|h| {
+            let c = L::splat(c[h]);
+            [
+                L::load(&o[h * chunks + pair]).mul(c),
+                L::load(&o[h * chunks + pair + 1]).mul(c),
+            ]
+        });
+        for position in 0..n {
+            let low: L = V::value(values, position, pair, chunks);
+            let high: L = V::value(values, position, pair + 1, chunks);
+            for h in 0..N {
+                let weight = L::splat(weights[h][position]);
+                sums[h] = [
+                    weight.mul_add(low, sums[h][0]),
+                    weight.mul_add(high, sums[h][1]),
+                ];
+            }
+        }
+        for h in 0..N {
+            sums[h][0].store(&mut o[h * chunks + pair]);
+            sums[h][1].store(&mut o[h * chunks + pair + 1]);
+        }
+    }
+}

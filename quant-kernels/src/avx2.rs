@@ -1,0 +1,75 @@
+//! Kernels for AVX2, FMA and F16C.
+//!
+//! Four or more tokens go over packed panels ([`pack`], [`tile`]); fewer read the weights in
+//! place, row by row ([`row`]). All functions are safe inside these modules: they carry the
+//! features they use, and the compiler checks that callers do too.
+
+mod lanes;
+mod load;
+mod pack;
+mod row;
+mod tile;
+
+use crate::{
+    blocks::{SmallBlock, SuperBlock},
+    float::{FloatStrip, FloatWeight},
+    lanes::LaneOp,
+    panel::Panels,
+    pool::TileMut,
+    product::{Strip, StripKernel, visit},
+};
+
+/// Tokens from which packing pays.
+const PACK_FROM: usize = 4;
+
+/// Runs a float kernel over 256-bit registers.
+#[target_feature(enable = "avx2,fma,f16c")]
+pub(crate) fn run<O: LaneOp>(op: O) -> O::Output {
+    op.run::<lanes::Lanes>()
+}
+
+/// Computes a strip.
+#[target_feature(enable = "avx2,fma,f16c")]
+pub(crate) fn strip(strip: Strip<'_>, panels: &mut Panels, out: &mut TileMut<'_>) {
+    visit(strip.w.ty(), Kernel { strip, panels, out });
+}
+
+/// The kernels of this instruction set; made only by [`strip`].
+struct Kernel<'a, 't> {
+    strip: Strip<'a>,
+    panels: &'a mut Panels,
+    out: &'a mut TileMut<'t>,
+}
+
+#[expect(
+    unsafe_code,
+    reason = "trait methods cannot carry the feature attribute"
+)]
+impl StripKernel for Kernel<'_, '_> {
+    fn superblocks<B: SuperBlock>(self) {
+        let Self { strip, panels, out } = self;
+        if strip.x_rows.len() < PACK_FROM {
+            // SAFETY: only `strip`, which has the features, makes a `Kernel`.
+            unsafe { row::superblocks::<B>(strip, out) }
+        } else {
+            // SAFETY: only `strip`, which has the features, makes a `Kernel`.
+            unsafe { tile::superblocks::<B>(strip, &mut panels.superblocks, out) }
+        }
+    }
+
+    fn small_blocks<B: SmallBlock>(self) {
+        let Self { strip, panels, out } = self;
+        if strip.x_rows.len() < PACK_FROM {
+            // SAFETY: only `strip`, which has the features, makes a `Kernel`.
+            unsafe { row::small_blocks::<B>(strip, out) }
+        } else {
+            // SAFETY: only `strip`, which has the features, makes a `Kernel`.
+            unsafe { tile::small_blocks::<B>(strip, &mut panels.small, out) }
+        }
+    }
+
+    fn floats<F: FloatWeight>(self) {
+        // SAFETY: only `strip`, which has the features, makes a `Kernel`.
+        unsafe { run(FloatStrip::<F>::new(self.strip, self.out)) }
+    }
+}

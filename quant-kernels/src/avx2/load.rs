@@ -1,0 +1,76 @@
+//! References in, registers out: the only pointers of these kernels.
+#![expect(unsafe_code, reason = "loads and stores take pointers")]
+
+use std::arch::x86_64::*;
+
+/// Loads 32 bytes.
+#[target_feature(enable = "avx2")]
+#[inline]
+pub(super) fn load_u8(bytes: &[u8; 32]) -> __m256i {
+    // SAFETY: `bytes` is valid for 32 reads; `loadu` has no alignment requirement.
+    unsafe { _mm256_loadu_si256(bytes.as_ptr().cast()) }
+}
+
+/// Loads 32 signed bytes.
+#[target_feature(enable = "avx2")]
+#[inline]
+pub(super) fn load_i8(bytes: &[i8; 32]) -> __m256i {
+    // SAFETY: `bytes` is valid for 32 reads; `loadu` has no alignment requirement.
+    unsafe { _mm256_loadu_si256(bytes.as_ptr().cast()) }
+}
+
+/// Loads sixteen small integers.
+#[target_feature(enable = "avx2")]
+#[inline]
+pub(super) fn load_i16(x: &[i16; 16]) -> __m256i {
+    // SAFETY: `x` is valid for 32 reads; `loadu` has no alignment requirement.
+    unsafe { _mm256_loadu_si256(x.as_ptr().cast()) }
+}
+
+/// Loads eight small integers.
+#[target_feature(enable = "avx2")]
+#[inline]
+pub(super) fn load_i16x8(x: &[i16; 8]) -> __m128i {
+    // SAFETY: `x` is valid for 16 reads; `loadu` has no alignment requirement.
+    unsafe { _mm_loadu_si128(x.as_ptr().cast()) }
+}
+
+/// Loads eight pairs of small integers.
+#[target_feature(enable = "avx2")]
+#[inline]
+pub(super) fn load_pairs(x: &[[i16; 2]; 8]) -> __m256i {
+    // SAFETY: `x` is valid for 32 reads; `loadu` has no alignment requirement.
+    unsafe { _mm256_loadu_si256(x.as_ptr().cast()) }
+}
+
+/// Loads eight floats.
+#[target_feature(enable = "avx2")]
+#[inline]
+pub(super) fn load_f32(x: &[f32; 8]) -> __m256 {
+    // SAFETY: `x` is valid for 32 reads; `loadu` has no alignment requirement.
+    unsafe { _mm256_loadu_ps(x.as_ptr()) }
+}
+
+/// Stores 32 bytes.
+#[target_feature(enable = "avx2")]
+#[inline]
+pub(super) fn store_u8(out: &mut [u8; 32], x: __m256i) {
+    // SAFETY: `out` is valid for 32 writes; `storeu` has no alignment requirement.
+    unsafe { _mm256_storeu_si256(out.as_mut_ptr().cast(), x) }
+}
+
+/// Stores eight pairs.
+#[target_feature(enable = "avx2")]
+#[inline]
+pub(super) fn store_pairs(out: &mut [[i16; 2]; 8], x: __m256i) {
+    // SAFETY: `out` is valid for 32 writes; `storeu` has no alignment requirement.
+    unsafe { _mm256_storeu_si256(out.as_mut_ptr().cast(), x) }
+}
+
+/// Stores eight floats.
+#[target_feature(enable = "avx2")]
+#[inline]
+pub(super) fn store_f32(out: &mut [f32; 8], x: __m256) {
+    // SAFETY: `out` is valid for 32 writes; `storeu` has no alignment requirement.
+    unsafe { _mm256_storeu_ps(out.as_mut_ptr(), x) }
+}

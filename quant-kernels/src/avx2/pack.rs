@@ -1,0 +1,111 @@
+//! Sixteen rows of blocks into a panel.
+//!
+//! As for AVX-512, with 8 × 8 transposes of dwords: every row's block is unpacked to bytes,
+//! and "eight dwords of a row" become "a dword of eight rows".
+
+use std::arch::x86_64::*;
+
+use super::load::{load_u8, store_pairs, store_u8};
+use crate::{
+    blocks::{SmallBlock, SuperBlock, UnpackedSmall, UnpackedSuper},
+    panel::{ROWS, SmallPanel, SuperPanel},
+};
+
+/// Packs one superblock of each row.
+#[target_feature(enable = "avx2,fma")]
+pub(super) fn superblocks<B: SuperBlock>(rows: [&B; ROWS], panel: &mut SuperPanel) {
+    let mut unpacked = UnpackedSuper::ZEROED;
+    let mut q = [[[0u8; 32]; ROWS]; 8];
+    let mut scales = [[0u8; 32]; ROWS];
+    let mut mins = [[0u8; 32]; ROWS];
+    for (r, block) in rows.into_iter().enumerate() {
+        block.unpack(&mut unpacked);
+        for (eighth, bytes) in q.iter_mut().zip(unpacked.q.as_chunks::<32>().0) {
+            eighth[r] = *bytes;
+        }
+        scales[r] = bytemuck::must_cast(unpacked.scales);
+        mins[r] = bytemuck::must_cast(unpacked.mins);
+        (panel.d[r], panel.dmin[r]) = (unpacked.d, unpacked.dmin);
+    }
+    for (eighth, out) in q.iter().zip(panel.q.as_chunks_mut::<8>().0) {
+        for half in 0..2 {
+            let dwords = transpose(&eighth.as_chunks::<8>().0[half]);
+            for (out, dword) in out.iter_mut().zip(dwords) {
+                store_u8(&mut out.as_chunks_mut::<32>().0[half], dword);
+            }
+        }
+    }
+    let n_pairs = 256 / B::SUB / 2;
+    for half in 0..2 {
+        let scale_pairs = transpose(&scales.as_chunks::<8>().0[half]);
+        let min_pairs = transpose(&mins.as_chunks::<8>().0[half]);
+        for i in 0..n_pairs {
+            let pairs = scale_pairs[i];
+            let even = _mm256_srai_epi32::<16>(_mm256_slli_epi32::<16>(pairs));
+            let odd = _mm256_srai_epi32::<16>(pairs);
+            store_i32(&mut panel.scales[2 * i], half, even);
+            store_i32(&mut panel.scales[2 * i + 1], half, odd);
+            let mins = if B::HAS_MIN {
+                min_pairs[i]
+            } else {
+                _mm256_mullo_epi16(
+                    pairs,
+                    _mm256_set1_epi16(super::tile::zero_point(B::ZERO) as i16),
+                )
+            };
+            store_pairs(&mut panel.mins[i].as_chunks_mut::<8>().0[half], mins);
+        }
+    }
+}
+
+#[target_feature(enable = "avx2")]
+#[inline]
+fn store_i32(out: &mut [i32; ROWS], half: usize, x: __m256i) {
+    let bytes = bytemuck::must_cast_mut::<[i32; ROWS], [[u8; 32]; 2]>(out);
+    store_u8(&mut bytes[half], x);
+}
+
+/// Packs one small block of each row.
+#[target_feature(enable = "avx2,fma")]
+pub(super) fn small_blocks<B: SmallBlock>(rows: [&B; ROWS], panel: &mut SmallPanel) {
+    let mut unpacked = UnpackedSmall::ZEROED;
+    let mut q = [[0u8; 32]; ROWS];
+    for (r, block) in rows.into_iter().enumerate() {
+        block.unpack(&mut unpacked);
+        q[r] = unpacked.q;
+        (panel.d[r], panel.m[r]) = (unpacked.d, unpacked.m);
+    }
+    for half in 0..2 {
+        let dwords = transpose(&q.as_chunks::<8>().0[half]);
+        for (out, dword) in panel.q.iter_mut().zip(dwords) {
+            store_u8(&mut out.as_chunks_mut::<32>().0[half], dword);
+        }
+    }
+}
+
+/// Transposes 8 × 8 dwords.
+#[target_feature(enable = "avx2")]
+#[inline]
+fn transpose(rows: &[[u8; 32]; 8]) -> [__m256i; 8] {
+    let mut x = [_mm256_setzero_si256(); 8];
+    for i in 0..8 {
+        x[i] = load_u8(&rows[i]);
+    }
+    let mut y = x;
+    for i in 0..4 {
+        y[2 * i] = _mm256_unpacklo_epi32(x[2 * i], x[2 * i + 1]);
+        y[2 * i + 1] = _mm256_unpackhi_epi32(x[2 * i], x[2 * i + 1]);
+    }
+    for i in 0..2 {
+        x[4 * i] = _mm256_unpacklo_epi64(y[4 * i], y[4 * i + 2]);
+        x[4 * i + 1] = _mm256_unpackhi_epi64(y[4 * i], y[4 * i + 2]);
+        x[4 * i + 2] = _mm256_unpacklo_epi64(y[4 * i + 1], y[4 * i + 3]);
+        x[4 * i + 3] = _mm256_unpackhi_epi64(y[4 * i + 1], y[4 * i + 3]);
+    }
+    // x[4·g + c] holds, in lane l, dword 4·l + c of rows 4·g..4·g + 4: exchange lanes.
+    for c in 0..4 {
+        y[c] = _mm256_permute2x128_si256::<0x20>(x[c], x[4 + c]);
+        y[4 + c] = _mm256_permute2x128_si256::<0x31>(x[c], x[4 + c]);
+    }
+    y
+}

@@ -1,0 +1,100 @@
+//! References in, registers out: the only pointers of these kernels.
+#![expect(unsafe_code, reason = "loads and stores take pointers")]
+
+use std::arch::x86_64::*;
+
+/// Loads 64 bytes.
+#[target_feature(enable = "avx512f")]
+#[inline]
+pub(super) fn load_u8(bytes: &[u8; 64]) -> __m512i {
+    // SAFETY: `bytes` is valid for 64 reads; `loadu` has no alignment requirement.
+    unsafe { _mm512_loadu_si512(bytes.as_ptr().cast()) }
+}
+
+/// Loads 64 signed bytes.
+#[target_feature(enable = "avx512f")]
+#[inline]
+pub(super) fn load_i8(bytes: &[i8; 64]) -> __m512i {
+    // SAFETY: `bytes` is valid for 64 reads; `loadu` has no alignment requirement.
+    unsafe { _mm512_loadu_si512(bytes.as_ptr().cast()) }
+}
+
+/// Loads sixteen integers.
+#[target_feature(enable = "avx512f")]
+#[inline]
+pub(super) fn load_i32(x: &[i32; 16]) -> __m512i {
+    // SAFETY: `x` is valid for 64 reads; `loadu` has no alignment requirement.
+    unsafe { _mm512_loadu_si512(x.as_ptr().cast()) }
+}
+
+/// Loads sixteen pairs of small integers.
+#[target_feature(enable = "avx512f")]
+#[inline]
+pub(super) fn load_pairs(x: &[[i16; 2]; 16]) -> __m512i {
+    // SAFETY: `x` is valid for 64 reads; `loadu` has no alignment requirement.
+    unsafe { _mm512_loadu_si512(x.as_ptr().cast()) }
+}
+
+/// Loads sixteen floats.
+#[target_feature(enable = "avx512f")]
+#[inline]
+pub(super) fn load_f32(x: &[f32; 16]) -> __m512 {
+    // SAFETY: `x` is valid for 64 reads; `loadu` has no alignment requirement.
+    unsafe { _mm512_loadu_ps(x.as_ptr()) }
+}
+
+/// Loads sixteen small integers.
+#[target_feature(enable = "avx512f")]
+#[inline]
+pub(super) fn load_i16(x: &[i16; 16]) -> __m256i {
+    // SAFETY: `x` is valid for 32 reads; `loadu` has no alignment requirement.
+    unsafe { _mm256_loadu_si256(x.as_ptr().cast()) }
+}
+
+/// Loads 32 bytes.
+#[target_feature(enable = "avx512f")]
+#[inline]
+pub(super) fn load_u8x32(bytes: &[u8; 32]) -> __m256i {
+    // SAFETY: `bytes` is valid for 32 reads; `loadu` has no alignment requirement.
+    unsafe { _mm256_loadu_si256(bytes.as_ptr().cast()) }
+}
+
+/// Loads 32 signed bytes.
+#[target_feature(enable = "avx512f")]
+#[inline]
+pub(super) fn load_i8x32(bytes: &[i8; 32]) -> __m256i {
+    // SAFETY: `bytes` is valid for 32 reads; `loadu` has no alignment requirement.
+    unsafe { _mm256_loadu_si256(bytes.as_ptr().cast()) }
+}
+
+/// Stores 64 bytes.
+#[target_feature(enable = "avx512f")]
+#[inline]
+pub(super) fn store_u8(out: &mut [u8; 64], x: __m512i) {
+    // SAFETY: `out` is valid for 64 writes; `storeu` has no alignment requirement.
+    unsafe { _mm512_storeu_si512(out.as_mut_ptr().cast(), x) }
+}
+
+/// Stores sixteen integers.
+#[target_feature(enable = "avx512f")]
+#[inline]
+pub(super) fn store_i32(out: &mut [i32; 16], x: __m512i) {
+    // SAFETY: `out` is valid for 64 writes; `storeu` has no alignment requirement.
+    unsafe { _mm512_storeu_si512(out.as_mut_ptr().cast(), x) }
+}
+
+/// Stores sixteen pairs.
+#[target_feature(enable = "avx512f")]
+#[inline]
+pub(super) fn store_pairs(out: &mut [[i16; 2]; 16], x: __m512i) {
+    // SAFETY: `out` is valid for 64 writes; `storeu` has no alignment requirement.
+    unsafe { _mm512_storeu_si512(out.as_mut_ptr().cast(), x) }
+}
+
+/// Stores sixteen floats.
+#[target_feature(enable = "avx512f")]
+#[inline]
+pub(super) fn store_f32(out: &mut [f32; 16], x: __m512) {
+    // SAFETY: `out` is valid for 64 writes; `storeu` has no alignment requirement.
+    unsafe { _mm512_storeu_ps(out.as_mut_ptr(), x) }
+}

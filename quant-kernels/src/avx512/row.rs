@@ -1,0 +1,131 @@
+//! Weight rows read in place, for one to three tokens.
+//!
+//! A block is unpacked to bytes, each token multiplies it, and the integer sum of the block
+//! is folded out of the lanes; the float part then is the scalar chain itself.
+
+use std::arch::x86_64::*;
+
+use super::load::{load_i8, load_i8x32, load_i16, load_u8, load_u8x32};
+use crate::{
+    activations::{ActSmall, ActSuper},
+    blocks::{SmallBlock, SuperBlock, UnpackedSmall, UnpackedSuper},
+    pool::TileMut,
+    product::Strip,
+};
+
+/// Most tokens of a strip.
+const TOKENS: usize = super::PACK_FROM - 1;
+
+/// Computes a strip of superblocks.
+#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,fma")]
+pub(super) fn superblocks<B: SuperBlock>(strip: Strip<'_>, out: &mut TileMut<'_>) {
+    let n_tokens = strip.x_rows.len();
+    let mut unpacked = UnpackedSuper::ZEROED;
+    for row in 0..strip.w.n_rows() {
+        let mut totals = [0.0f32; TOKENS];
+        for (i, block) in strip.blocks::<B>(row).iter().enumerate() {
+            block.unpack(&mut unpacked);
+            for (t, total) in totals[..n_tokens].iter_mut().enumerate() {
+                let x = &strip.x.super_row(strip.x_row(t))[i];
+                *total = super_step::<B>(&unpacked, x, *total);
+            }
+        }
+        for (t, total) in totals[..n_tokens].iter().enumerate() {
+            out.row(t)[row] = *total;
+        }
+    }
+}
+
+#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,fma")]
+#[inline]
+fn super_step<B: SuperBlock>(w: &UnpackedSuper, x: &ActSuper, total: f32) -> f32 {
+    let zero = _mm512_setzero_si512();
+    let scales = load_i16(&w.scales);
+    let wide_scales = _mm512_cvtepi16_epi32(scales);
+    let mut sums = zero;
+    for (i, (q, x)) in
+        w.q.as_chunks::<64>()
+            .0
+            .iter()
+            .zip(x.q.as_chunks::<64>().0)
+            .enumerate()
+    {
+        let parts = _mm512_dpbusd_epi32(zero, load_u8(q), load_i8(x));
+        let places = _mm512_set_epi32(3, 3, 3, 3, 2, 2, 2, 2, 1, 1, 1, 1, 0, 0, 0, 0);
+        let places = if B::SUB == 16 {
+            _mm512_add_epi32(places, _mm512_set1_epi32(4 * i as i32))
+        } else {
+            _mm512_add_epi32(
+                _mm512_srli_epi32::<1>(places),
+                _mm512_set1_epi32(2 * i as i32),
+            )
+        };
+        let scale = _mm512_permutexvar_epi32(places, wide_scales);
+        sums = _mm512_add_epi32(sums, _mm512_mullo_epi32(parts, scale));
+    }
+    let x_sums = if B::SUB == 16 {
+        load_i16(&x.sums16)
+    } else {
+        let mut sums = [0; 16];
+        sums[..8].copy_from_slice(&x.sums32);
+        load_i16(&sums)
+    };
+    let mins = if B::HAS_MIN {
+        load_i16(&w.mins)
+    } else {
+        scales
+    };
+    let min_sums = _mm512_zextsi256_si512(_mm256_madd_epi16(mins, x_sums));
+    if B::HAS_MIN {
+        let (sum, min_sum) = (
+            _mm512_reduce_add_epi32(sums),
+            _mm512_reduce_add_epi32(min_sums),
+        );
+        let total = (w.d * x.d).mul_add(sum as f32, total);
+        (-(w.dmin * x.d)).mul_add(min_sum as f32, total)
+    } else {
+        let zeros = _mm512_mullo_epi32(min_sums, _mm512_set1_epi32(B::ZERO));
+        let sum = _mm512_reduce_add_epi32(_mm512_sub_epi32(sums, zeros));
+        (w.d * x.d).mul_add(sum as f32, total)
+    }
+}
+
+/// Computes a strip of small blocks.
+#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,fma")]
+pub(super) fn small_blocks<B: SmallBlock>(strip: Strip<'_>, out: &mut TileMut<'_>) {
+    let n_tokens = strip.x_rows.len();
+    let mut unpacked = UnpackedSmall::ZEROED;
+    for row in 0..strip.w.n_rows() {
+        let mut totals = [0.0f32; TOKENS];
+        for (i, block) in strip.blocks::<B>(row).iter().enumerate() {
+            block.unpack(&mut unpacked);
+            for (t, total) in totals[..n_tokens].iter_mut().enumerate() {
+                let group = &strip.x.small_row(strip.x_row(t))[i / 8];
+                *total = small_step::<B>(&unpacked, group, i % 8, *total);
+            }
+        }
+        for (t, total) in totals[..n_tokens].iter().enumerate() {
+            out.row(t)[row] = *total;
+        }
+    }
+}
+
+#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,fma")]
+#[inline]
+fn small_step<B: SmallBlock>(w: &UnpackedSmall, x: &ActSmall, part: usize, total: f32) -> f32 {
+    let q = load_i8x32(&x.q.as_chunks::<32>().0[part]);
+    let parts = _mm256_dpbusd_epi32(_mm256_setzero_si256(), load_u8x32(&w.q), q);
+    let half = _mm_add_epi32(
+        _mm256_castsi256_si128(parts),
+        _mm256_extracti128_si256::<1>(parts),
+    );
+    let pair = _mm_add_epi32(half, _mm_unpackhi_epi64(half, half));
+    let one = _mm_add_epi32(pair, _mm_shuffle_epi32::<1>(pair));
+    let sum = _mm_cvtsi128_si32(one) - B::ZERO * x.sums[part];
+    let total = (w.d * x.d[part]).mul_add(sum as f32, total);
+    if B::HAS_MIN {
+        (w.m * x.d[part]).mul_add(x.sums[part] as f32, total)
+    } else {
+        total
+    }
+}

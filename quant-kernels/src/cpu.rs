@@ -1,0 +1,176 @@
+//! The context of all work: instruction set and threads together.
+//!
+//! A binary builds one [`Cpu`]; a forward pass enters it once and gets the [`Team`], whose
+//! methods are the phases of the pass. How rows are split is decided here, how many threads
+//! there are by the binary.
+
+use std::{
+    num::NonZeroUsize,
+    sync::{Mutex, MutexGuard, PoisonError},
+};
+
+use crate::{
+    Isa, KernelError,
+    activations::{Activations, Forms},
+    matrix::MatMut,
+    pool::{Band, Crew, Pool},
+    product::{Product, Scratch, Strip},
+};
+
+/// Weight rows in a unit of work: enough that claiming it costs nothing, few enough that a
+/// thread taken away by the system delays the others little.
+const STRIP_ROWS: usize = 64;
+
+/// Instruction set and threads.
+#[derive(Debug)]
+pub struct Cpu {
+    isa: Isa,
+    pool: Pool,
+    scratch: Vec<Mutex<Scratch>>,
+}
+
+impl Cpu {
+    /// Starts the threads; with one thread the caller does the work itself.
+    ///
+    /// # Errors
+    /// If the threads cannot be started.
+    pub fn new(isa: Isa, n_threads: NonZeroUsize) -> Result<Self, KernelError> {
+        let scratch = (0..n_threads.get()).map(|_| Mutex::default()).collect();
+        Ok(Self {
+            isa,
+            pool: Pool::new(n_threads)?,
+            scratch,
+        })
+    }
+
+    /// Returns the instruction set.
+    pub fn isa(&self) -> Isa {
+        self.isa
+    }
+
+    /// Returns the number of threads.
+    pub fn n_threads(&self) -> NonZeroUsize {
+        self.pool.n_threads()
+    }
+
+    /// Gathers the threads and runs `pass` on one of them, which leads the rest. Passes of
+    /// several callers take turns. A pass must not enter the same `Cpu` again.
+    ///
+    /// # Panics
+    /// If the pass or a unit of its work panics.
+    pub fn enter<R: Send>(&self, pass: impl FnOnce(&Team<'_>) -> R + Send) -> R {
+        self.pool.enter(|crew| {
+            pass(&Team {
+                isa: self.isa,
+                crew,
+                scratch: &self.scratch,
+            })
+        })
+    }
+}
+
+/// The threads during one pass. Its methods return when all their work is done.
+pub struct Team<'a> {
+    isa: Isa,
+    pub(crate) crew: &'a Crew<'a>,
+    scratch: &'a [Mutex<Scratch>],
+}
+
+impl std::fmt::Debug for Team<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Team")
+            .field("isa", &self.isa)
+            .field("n_threads", &self.crew.n_threads())
+            .finish_non_exhaustive()
+    }
+}
+
+impl Team<'_> {
+    /// Returns the instruction set, for small work that one thread does at once.
+    pub fn isa(&self) -> Isa {
+        self.isa
+    }
+
+    /// Returns the number of threads.
+    pub fn n_threads(&self) -> usize {
+        self.crew.n_threads()
+    }
+
+    /// Runs `work(idx, chunk)` for consecutive chunks of `data`; the last may be shorter.
+    ///
+    /// # Panics
+    /// If `chunk_len` is zero.
+    pub fn for_each_chunk<T: Send>(
+        &self,
+        data: &mut [T],
+        chunk_len: usize,
+        work: impl Fn(usize, &mut [T]) + Sync,
+    ) {
+        self.crew
+            .for_each_chunk(data, chunk_len, |_| (), |(), idx, chunk| work(idx, chunk));
+    }
+
+    /// Quantizes token rows of `n_cols` floats into the forms that the products to come need.
+    ///
+    /// # Panics
+    /// If `x` is no whole number of rows, or a row is no whole number of the form's blocks.
+    pub fn activate(&self, x: &[f32], n_cols: usize, forms: Forms, out: &mut Activations) {
+        assert!(
+            n_cols > 0 && x.len().is_multiple_of(n_cols),
+            "{} floats are no rows of {n_cols}",
+            x.len()
+        );
+        forms.check(n_cols);
+        let buffers = out.resize(x.len() / n_cols, n_cols, forms);
+        let row = |idx: usize| &x[idx * n_cols..(idx + 1) * n_cols];
+        self.for_each_chunk(buffers.floats, n_cols, |idx, out| {
+            out.copy_from_slice(row(idx));
+        });
+        self.for_each_chunk(buffers.small, buffers.groups, |idx, out| {
+            self.isa.quantize_small(row(idx), out);
+        });
+        self.for_each_chunk(buffers.superblocks, buffers.groups, |idx, out| {
+            self.isa.quantize_super(row(idx), out);
+        });
+    }
+
+    /// Computes the products of one phase, all from the same activations into one output.
+    /// They are listed in the order of their places: each below the rows of the one before,
+    /// or right of it in the same rows.
+    ///
+    /// # Panics
+    /// If shapes do not fit, places overlap or are out of order, or `x` lacks a form.
+    pub fn products(&self, products: &[Product<'_>], x: &Activations, out: MatMut<'_>) {
+        products.iter().for_each(|product| product.check(x));
+        let band = |idx: usize| {
+            let product: &Product<'_> = &products[idx];
+            Band {
+                rows: product.out_row..product.out_row + product.x_rows.len(),
+                cols: product.out_col..product.out_col + product.w.n_rows(),
+            }
+        };
+        self.crew.for_each_tile(
+            out,
+            &band,
+            products.len(),
+            STRIP_ROWS,
+            |member| self.scratch(member),
+            |scratch, idx, rows, tile| {
+                let product = &products[idx];
+                let (w, up) = product.strip_rows(rows);
+                let strip = Strip {
+                    w,
+                    x,
+                    x_rows: product.x_rows,
+                };
+                self.isa.gated_strip(strip, up, scratch, tile);
+            },
+        );
+    }
+
+    pub(crate) fn scratch(&self, member: usize) -> MutexGuard<'_, Scratch> {
+        self.scratch[member]
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+}

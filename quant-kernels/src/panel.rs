@@ -1,0 +1,66 @@
+//! Packed panels: sixteen weight rows laid out for the products of many tokens.
+//!
+//! A product of four or more tokens first packs sixteen rows of weights, block by block, so
+//! that a vector register holds four consecutive weights (a dword) of sixteen rows. Every
+//! token then multiplies the same registers with its own four activations, broadcast, and a
+//! row's sum stays in its lane to the end: no horizontal sums, and the float part has rows in
+//! its lanes as the specification wants. A packed row of panels stays in the first and second
+//! cache while all tokens pass over it.
+
+use bytemuck::Zeroable;
+
+/// Rows of a panel.
+pub(crate) const ROWS: usize = 16;
+/// Tokens that pass over a panel together.
+pub(crate) const TOKENS: usize = 8;
+
+/// Sixteen superblocks, one of each row.
+#[derive(Clone, Copy, Debug, Zeroable)]
+#[repr(C, align(64))]
+pub(crate) struct SuperPanel {
+    /// `q[i]` holds weights `4·i..4·i + 4` of every row.
+    pub(crate) q: [[u8; 4 * ROWS]; 64],
+    /// Integer scales of every row, by sub-block.
+    pub(crate) scales: [[i32; ROWS]; 16],
+    /// Pairs of integer minimums (or zero point · scale) of every row, by pair of sub-blocks.
+    pub(crate) mins: [[[i16; 2]; ROWS]; 8],
+    /// Factors of the scales.
+    pub(crate) d: [f32; ROWS],
+    /// Factors of the minimums.
+    pub(crate) dmin: [f32; ROWS],
+}
+
+/// Sixteen small blocks, one of each row.
+#[derive(Clone, Copy, Debug, Zeroable)]
+#[repr(C, align(64))]
+pub(crate) struct SmallPanel {
+    /// `q[i]` holds weights `4·i..4·i + 4` of every row.
+    pub(crate) q: [[u8; 4 * ROWS]; 8],
+    /// Scales.
+    pub(crate) d: [f32; ROWS],
+    /// Offsets.
+    pub(crate) m: [f32; ROWS],
+}
+
+/// The panels of one row of panels, reused.
+#[derive(Debug, Default)]
+pub(crate) struct Panels {
+    pub(crate) superblocks: Vec<SuperPanel>,
+    pub(crate) small: Vec<SmallPanel>,
+}
+
+/// Returns how many tokens pass together, so that groups are of nearly equal size: nine
+/// tokens go as five and four.
+pub(crate) fn group_len(n_tokens: usize) -> usize {
+    n_tokens.div_ceil(n_tokens.div_ceil(TOKENS).max(1))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn groups_are_nearly_equal() {
+        assert_eq!([1, 8, 9, 16, 17, 20].map(group_len), [1, 8, 5, 8, 6, 7]);
+    }
+}

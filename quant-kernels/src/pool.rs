@@ -1,0 +1,581 @@
+//! One resident team of threads per pass; the only file that knows about threads.
+//!
+//! A forward pass has hundreds of short phases. Starting threads, or handing each phase to a
+//! work queue, costs microseconds every time; so [`Pool::enter`] gathers the whole team once
+//! and one of its members, the leader, runs the pass. For each phase the leader publishes a
+//! closure, all members claim units of work from a counter until none is left, and the leader
+//! goes on when the last has arrived. Between phases the others spin, then yield, then sleep,
+//! so that a machine with foreign load loses no more than its share.
+//!
+//! Which member computes a unit cannot change a bit of it: units write disjoint places
+//! and never share a sum.
+//!
+//! Rayon owns the threads. Inside a pass no rayon function may be called: a member that
+//! picked up a foreign job would never arrive.
+#![expect(
+    unsafe_code,
+    reason = "threads share closures and disjoint parts of a buffer"
+)]
+
+use std::{
+    any::Any,
+    fmt,
+    marker::PhantomData,
+    num::NonZeroUsize,
+    ops::Range,
+    panic::{AssertUnwindSafe, catch_unwind, resume_unwind},
+    ptr,
+    sync::{
+        Condvar, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicPtr, AtomicU64, AtomicUsize, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use crate::{KernelError, matrix::MatMut};
+
+/// How long a member spins for the next phase before it yields its core.
+const SPIN: Duration = Duration::from_micros(20);
+/// How long it yields before it sleeps.
+const YIELD: Duration = Duration::from_micros(200);
+
+/// Threads that run passes, one pass at a time.
+pub(crate) struct Pool {
+    threads: Option<rayon::ThreadPool>,
+    n_threads: NonZeroUsize,
+    turn: Mutex<()>,
+    shared: Shared,
+}
+
+/// On a cache line pair of its own, so that members do not disturb each other.
+#[repr(align(128))]
+struct Apart<T>(T);
+
+/// What leader and members share.
+struct Shared {
+    /// Counts phases; a member runs a phase when it sees the number change.
+    phase: Apart<AtomicU64>,
+    /// Members that have finished the phase.
+    arrived: Apart<AtomicUsize>,
+    /// The next unit nobody has claimed.
+    next_unit: Apart<AtomicUsize>,
+    /// A `&(dyn Fn(usize) + Sync)` on the leader's stack, or null at the end of the pass.
+    work: AtomicPtr<&'static (dyn Fn(usize) + Sync)>,
+    /// Members asleep; the leader notifies only if there are any.
+    sleepers: AtomicUsize,
+    bed: Mutex<()>,
+    bell: Condvar,
+    /// The first panic of a member.
+    panic: Mutex<Option<Box<dyn Any + Send>>>,
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl fmt::Debug for Pool {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Pool")
+            .field("n_threads", &self.n_threads)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Pool {
+    /// Starts `n_threads` threads; none for one, whose work the caller does.
+    pub(crate) fn new(n_threads: NonZeroUsize) -> Result<Self, KernelError> {
+        let threads = (n_threads.get() > 1)
+            .then(|| {
+                rayon::ThreadPoolBuilder::new()
+                    .num_threads(n_threads.get())
+                    .thread_name(|idx| format!("apr-{idx}"))
+                    .build()
+            })
+            .transpose()
+            .map_err(|error| KernelError::Threads {
+                n_threads: n_threads.get(),
+                reason: error.to_string(),
+            })?;
+        Ok(Self {
+            threads,
+            n_threads,
+            turn: Mutex::new(()),
+            shared: Shared::new(),
+        })
+    }
+
+    pub(crate) fn n_threads(&self) -> NonZeroUsize {
+        self.n_threads
+    }
+
+    /// Gathers the team and lets its leader run `pass`. A panic of `pass` or of a unit is
+    /// raised here. Passes of several callers take turns.
+    pub(crate) fn enter<R: Send>(&self, pass: impl FnOnce(&Crew<'_>) -> R + Send) -> R {
+        let _turn = lock(&self.turn);
+        let crew = Crew {
+            shared: &self.shared,
+            n_threads: self.n_threads.get(),
+        };
+        let Some(threads) = &self.threads else {
+            return pass(&crew);
+        };
+        let first_phase = self.shared.phase.0.load(Ordering::Acquire);
+        let pass = Mutex::new(Some(pass));
+        let result = Mutex::new(None);
+        threads.broadcast(|context| {
+            if context.index() > 0 {
+                return self.shared.follow(context.index(), first_phase);
+            }
+            let pass = lock(&pass).take();
+            let outcome = catch_unwind(AssertUnwindSafe(|| pass.map(|pass| pass(&crew))));
+            self.shared.publish(ptr::null_mut());
+            *lock(&result) = Some(outcome);
+        });
+        match result.into_inner().unwrap_or_else(PoisonError::into_inner) {
+            Some(Ok(Some(value))) => value,
+            Some(Err(panic)) => resume_unwind(panic),
+            Some(Ok(None)) | None => unreachable!("broadcast runs every member once"),
+        }
+    }
+}
+
+impl Shared {
+    fn new() -> Self {
+        Self {
+            phase: Apart(AtomicU64::new(0)),
+            arrived: Apart(AtomicUsize::new(0)),
+            next_unit: Apart(AtomicUsize::new(0)),
+            work: AtomicPtr::new(ptr::null_mut()),
+            sleepers: AtomicUsize::new(0),
+            bed: Mutex::new(()),
+            bell: Condvar::new(),
+            panic: Mutex::new(None),
+        }
+    }
+
+    /// Starts a phase, or ends the pass with null.
+    fn publish(&self, work: *mut &'static (dyn Fn(usize) + Sync)) {
+        self.work.store(work, Ordering::Relaxed);
+        self.phase.0.fetch_add(1, Ordering::SeqCst);
+        if self.sleepers.load(Ordering::SeqCst) > 0 {
+            let _bed = lock(&self.bed);
+            self.bell.notify_all();
+        }
+    }
+
+    /// The life of a member: wait for a phase, work, arrive; until the pass ends.
+    fn follow(&self, member: usize, mut seen: u64) {
+        loop {
+            seen = self.await_phase(seen);
+            let work = self.work.load(Ordering::Relaxed);
+            if work.is_null() {
+                return;
+            }
+            let outcome = catch_unwind(AssertUnwindSafe(|| {
+                // SAFETY: `run` keeps the closure alive until every member has arrived, and
+                // this member arrives below, after its last use.
+                let work = unsafe { *work };
+                work(member);
+            }));
+            if let Err(panic) = outcome {
+                lock(&self.panic).get_or_insert(panic);
+            }
+            self.arrived.0.fetch_add(1, Ordering::AcqRel);
+        }
+    }
+
+    /// Waits until the phase number is no longer `seen` and returns it.
+    fn await_phase(&self, seen: u64) -> u64 {
+        let changed = || {
+            let phase = self.phase.0.load(Ordering::SeqCst);
+            (phase != seen).then_some(phase)
+        };
+        if let Some(phase) = spin_then_yield(changed, Some(YIELD)) {
+            return phase;
+        }
+        let mut bed = lock(&self.bed);
+        self.sleepers.fetch_add(1, Ordering::SeqCst);
+        let phase = loop {
+            if let Some(phase) = changed() {
+                break phase;
+            }
+            bed = self.bell.wait(bed).unwrap_or_else(PoisonError::into_inner);
+        };
+        self.sleepers.fetch_sub(1, Ordering::SeqCst);
+        phase
+    }
+
+    /// Lets every member run `work` and waits for all; the leader works too.
+    fn run(&self, n_threads: usize, work: &(dyn Fn(usize) + Sync)) {
+        self.arrived.0.store(0, Ordering::Relaxed);
+        // SAFETY: only the lifetime is changed; no member uses the reference after it has
+        // arrived, and this function returns only then.
+        let mut work: &'static (dyn Fn(usize) + Sync) = unsafe { std::mem::transmute(work) };
+        self.publish(&raw mut work);
+        let outcome = catch_unwind(AssertUnwindSafe(|| work(0)));
+        let all = || (self.arrived.0.load(Ordering::Acquire) == n_threads - 1).then_some(());
+        spin_then_yield(all, None);
+        if let Err(panic) = outcome {
+            resume_unwind(panic);
+        }
+        if let Some(panic) = lock(&self.panic).take() {
+            resume_unwind(panic);
+        }
+    }
+}
+
+/// Polls: spinning first, then yielding; `None` once `limit` has passed.
+fn spin_then_yield<T>(poll: impl Fn() -> Option<T>, limit: Option<Duration>) -> Option<T> {
+    const POLLS_PER_CLOCK: usize = 64;
+    let start = Instant::now();
+    loop {
+        for _ in 0..POLLS_PER_CLOCK {
+            if let Some(value) = poll() {
+                return Some(value);
+            }
+            std::hint::spin_loop();
+        }
+        let waited = start.elapsed();
+        if limit.is_some_and(|limit| waited > limit) {
+            return None;
+        }
+        if waited > SPIN {
+            std::thread::yield_now();
+        }
+    }
+}
+
+/// Columns of some rows of an output, written by one product.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Band {
+    /// Rows of the output.
+    pub(crate) rows: Range<usize>,
+    /// Columns of the output.
+    pub(crate) cols: Range<usize>,
+}
+
+/// The team during a pass, as its leader sees it.
+pub(crate) struct Crew<'a> {
+    shared: &'a Shared,
+    n_threads: usize,
+}
+
+impl Crew<'_> {
+    pub(crate) fn n_threads(&self) -> usize {
+        self.n_threads
+    }
+
+    /// Runs `work(state, unit)` for every unit below `n_units`, spread over the team. Each
+    /// member makes its `state` once, from its own index.
+    pub(crate) fn for_each_unit<S>(
+        &self,
+        n_units: usize,
+        state: impl Fn(usize) -> S + Sync,
+        work: impl Fn(&mut S, usize) + Sync,
+    ) {
+        if self.n_threads == 1 || n_units <= 1 {
+            if n_units > 0 {
+                let mut state = state(0);
+                (0..n_units).for_each(|unit| work(&mut state, unit));
+            }
+            return;
+        }
+        let next = &self.shared.next_unit.0;
+        next.store(self.n_threads, Ordering::Relaxed);
+        self.shared.run(self.n_threads, &|member| {
+            let mut unit = member;
+            if unit < n_units {
+                let mut state = state(member);
+                while unit < n_units {
+                    work(&mut state, unit);
+                    unit = next.fetch_add(1, Ordering::Relaxed);
+                }
+            }
+        });
+    }
+
+    /// Runs `work(state, idx, chunk)` for consecutive chunks of `data`, the last may be
+    /// shorter.
+    pub(crate) fn for_each_chunk<T: Send, S>(
+        &self,
+        data: &mut [T],
+        chunk_len: usize,
+        state: impl Fn(usize) -> S + Sync,
+        work: impl Fn(&mut S, usize, &mut [T]) + Sync,
+    ) {
+        assert!(chunk_len > 0, "chunks of length zero");
+        let (len, start) = (data.len(), SharedMut::new(data));
+        self.for_each_unit(len.div_ceil(chunk_len), state, |state, idx| {
+            let offset = idx * chunk_len;
+            // SAFETY: units are claimed once each, and different units' chunks do not overlap.
+            let chunk = unsafe { start.slice(offset, chunk_len.min(len - offset)) };
+            work(state, idx, chunk);
+        });
+    }
+
+    /// Runs `work(state, band_idx, cols, tile)` for strips of at most `strip_len` columns of
+    /// every band; `cols` counts from the band's first column.
+    ///
+    /// Bands must lie within `out`, and each must start below the rows of the one before, or
+    /// have the same rows and start right of it.
+    pub(crate) fn for_each_tile<S>(
+        &self,
+        out: MatMut<'_>,
+        bands: &(impl Fn(usize) -> Band + Sync),
+        n_bands: usize,
+        strip_len: usize,
+        state: impl Fn(usize) -> S + Sync,
+        work: impl Fn(&mut S, usize, Range<usize>, TileMut<'_>) + Sync,
+    ) {
+        let n_units = check_bands(&out, bands, n_bands, strip_len);
+        let stride = out.n_cols;
+        let start = SharedMut::new(out.data);
+        self.for_each_unit(n_units, state, |state, unit| {
+            let (mut idx, mut strip, mut band) = (0, unit, bands(0));
+            while strip >= band.cols.len().div_ceil(strip_len) {
+                strip -= band.cols.len().div_ceil(strip_len);
+                idx += 1;
+                band = bands(idx);
+            }
+            let cols = strip * strip_len..((strip + 1) * strip_len).min(band.cols.len());
+            let tile = TileMut {
+                start: &start,
+                first: band.rows.start * stride + band.cols.start + cols.start,
+                stride,
+                n_rows: band.rows.len(),
+                n_cols: cols.len(),
+                exclusive: PhantomData,
+            };
+            work(state, idx, cols, tile);
+        });
+    }
+}
+
+/// Asserts that the bands are disjoint and inside; returns the number of strips.
+fn check_bands(
+    out: &MatMut<'_>,
+    bands: impl Fn(usize) -> Band,
+    n_bands: usize,
+    strip_len: usize,
+) -> usize {
+    assert!(strip_len > 0, "strips of length zero");
+    let mut n_units = 0;
+    let mut before: Option<Band> = None;
+    for band in (0..n_bands).map(bands) {
+        let inside = band.rows.start <= band.rows.end
+            && band.cols.start <= band.cols.end
+            && band.rows.end <= out.n_rows()
+            && band.cols.end <= out.n_cols;
+        assert!(inside, "{band:?} is outside of the output");
+        if let Some(before) = before {
+            let below = before.rows.end <= band.rows.start;
+            let right = before.rows == band.rows && before.cols.end <= band.cols.start;
+            assert!(below || right, "{band:?} overlaps {before:?}");
+        }
+        n_units += band.cols.len().div_ceil(strip_len);
+        before = Some(band);
+    }
+    n_units
+}
+
+/// A slice whose disjoint parts are written by several threads.
+struct SharedMut<'a, T> {
+    start: *mut T,
+    len: usize,
+    borrow: PhantomData<&'a mut [T]>,
+}
+
+// SAFETY: the only access is `slice`, whose callers hand each element to one thread.
+unsafe impl<T: Send> Sync for SharedMut<'_, T> {}
+
+impl<'a, T> SharedMut<'a, T> {
+    fn new(data: &'a mut [T]) -> Self {
+        Self {
+            start: data.as_mut_ptr(),
+            len: data.len(),
+            borrow: PhantomData,
+        }
+    }
+
+    /// Returns a part.
+    ///
+    /// # Safety
+    /// No two parts in use at the same time may overlap.
+    #[expect(clippy::mut_from_ref, reason = "the caller keeps parts disjoint")]
+    unsafe fn slice(&self, offset: usize, len: usize) -> &mut [T] {
+        assert!(
+            offset <= self.len && len <= self.len - offset,
+            "part outside of the slice"
+        );
+        // SAFETY: the part is inside the borrowed slice (asserted), and nobody else has it
+        // (the caller's promise).
+        unsafe { std::slice::from_raw_parts_mut(self.start.add(offset), len) }
+    }
+}
+
+/// A rectangle of an output matrix that one unit may write.
+pub(crate) struct TileMut<'a> {
+    start: &'a SharedMut<'a, f32>,
+    first: usize,
+    stride: usize,
+    n_rows: usize,
+    n_cols: usize,
+    exclusive: PhantomData<&'a mut [f32]>,
+}
+
+impl MatMut<'_> {
+    /// Lends the whole matrix as one tile.
+    pub(crate) fn whole<R>(self, work: impl FnOnce(TileMut<'_>) -> R) -> R {
+        let (n_rows, n_cols) = (self.n_rows(), self.n_cols);
+        let start = SharedMut::new(self.data);
+        work(TileMut {
+            start: &start,
+            first: 0,
+            stride: n_cols,
+            n_rows,
+            n_cols,
+            exclusive: PhantomData,
+        })
+    }
+}
+
+impl TileMut<'_> {
+    pub(crate) fn n_rows(&self) -> usize {
+        self.n_rows
+    }
+
+    /// Returns the tile's columns of its `row`.
+    pub(crate) fn row(&mut self, row: usize) -> &mut [f32] {
+        assert!(row < self.n_rows, "row {row} of {}", self.n_rows);
+        // SAFETY: `check_bands` and the strips keep tiles of different units disjoint, and
+        // this unit borrows its tile exclusively.
+        unsafe {
+            self.start
+                .slice(self.first + row * self.stride, self.n_cols)
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn pool(n_threads: usize) -> Pool {
+        Pool::new(NonZeroUsize::new(n_threads).unwrap()).unwrap()
+    }
+
+    #[test]
+    fn every_unit_runs_once_in_every_phase() {
+        for n_threads in 1..=4 {
+            let pool = pool(n_threads);
+            for n_units in [0, 1, 2, 3, 7, 100] {
+                let counts: Vec<AtomicUsize> = (0..n_units).map(|_| AtomicUsize::new(0)).collect();
+                pool.enter(|crew| {
+                    for _ in 0..50 {
+                        crew.for_each_unit(
+                            n_units,
+                            |_| (),
+                            |(), unit| {
+                                counts[unit].fetch_add(1, Ordering::Relaxed);
+                            },
+                        );
+                    }
+                });
+                assert!(counts.iter().all(|c| c.load(Ordering::Relaxed) == 50));
+            }
+        }
+    }
+
+    #[test]
+    fn members_that_fell_asleep_wake_for_the_next_phase() {
+        let pool = pool(3);
+        let total = AtomicUsize::new(0);
+        pool.enter(|crew| {
+            for _ in 0..5 {
+                std::thread::sleep(Duration::from_millis(2));
+                crew.for_each_unit(
+                    9,
+                    |_| (),
+                    |(), _| {
+                        total.fetch_add(1, Ordering::Relaxed);
+                    },
+                );
+            }
+        });
+        assert_eq!(total.into_inner(), 45);
+    }
+
+    #[test]
+    fn a_panic_reaches_the_caller_and_the_pool_lives_on() {
+        let pool = pool(3);
+        for bad in 0..6 {
+            let outcome = catch_unwind(AssertUnwindSafe(|| {
+                pool.enter(|crew| {
+                    crew.for_each_unit(6, |_| (), |(), unit| assert!(unit != bad, "unit {unit}"));
+                });
+            }));
+            assert!(outcome.is_err());
+        }
+        assert_eq!(pool.enter(|_| 7), 7);
+    }
+
+    #[test]
+    fn tiles_cover_their_bands_and_nothing_else() {
+        let bands = [
+            Band {
+                rows: 0..2,
+                cols: 0..5,
+            },
+            Band {
+                rows: 0..2,
+                cols: 6..7,
+            },
+            Band {
+                rows: 3..4,
+                cols: 2..7,
+            },
+        ];
+        let mut data = vec![0.0; 4 * 7];
+        pool(2).enter(|crew| {
+            let out = MatMut::new(&mut data, 7);
+            let band = |idx: usize| bands[idx].clone();
+            crew.for_each_tile(
+                out,
+                &band,
+                3,
+                2,
+                |_| (),
+                |(), idx, cols, mut tile| {
+                    for row in 0..tile.n_rows() {
+                        for (x, col) in tile.row(row).iter_mut().zip(cols.clone()) {
+                            *x += (100 * (idx + 1) + col) as f32;
+                        }
+                    }
+                },
+            );
+        });
+        let row = [100.0, 101.0, 102.0, 103.0, 104.0, 0.0, 200.0];
+        assert_eq!(data[..7], row);
+        assert_eq!(data[7..14], row);
+        assert_eq!(
+            data[14..],
+            [
+                0., 0., 0., 0., 0., 0., 0., 0., 0., 300., 301., 302., 303., 304.
+            ]
+        );
+    }
+
+    #[test]
+    #[should_panic(expected = "overlaps")]
+    fn overlapping_bands_are_refused() {
+        let mut data = [0.0; 8];
+        let band = |idx: usize| Band {
+            rows: 0..2,
+            cols: idx..idx + 2,
+        };
+        pool(1).enter(|crew| {
+            let out = MatMut::new(&mut data, 4);
+            crew.for_each_tile(out, &band, 2, 2, |_| (), |(), _, _, _| {});
+        });
+    }
+}

@@ -1,0 +1,204 @@
+//! Products of weight rows and token rows: what one strip of work is, and who computes it.
+//!
+//! [`scalar`](crate::scalar) says what a product is; the other instruction sets give the same
+//! bits. A strip is some rows of one weight matrix times some token rows of the activations;
+//! its results go to a tile of the output, token by token.
+
+use std::ops::Range;
+
+use crate::{
+    Isa, QuantType,
+    activations::Activations,
+    attention::WalkScratch,
+    blocks::{
+        BlockIq1M, BlockIq1S, BlockIq2S, BlockIq2Xs, BlockIq2Xxs, BlockIq3S, BlockIq3Xxs,
+        BlockIq4Nl, BlockIq4Xs, BlockMxfp4, BlockQ2K, BlockQ3K, BlockQ4_0, BlockQ4_1, BlockQ4K,
+        BlockQ5_0, BlockQ5_1, BlockQ5K, BlockQ6K, BlockQ8_0, SmallBlock, SuperBlock,
+    },
+    float::{Bf16, F16, F32, FloatWeight},
+    isa::Kind,
+    matrix::{MatMut, MatRef},
+    pool::TileMut,
+    scalar,
+};
+
+/// Weight rows times token rows.
+#[derive(Clone, Copy)]
+pub(crate) struct Strip<'a> {
+    /// The weights, only the rows of this strip.
+    pub(crate) w: MatRef<'a>,
+    /// The activations, in the form that `w` needs.
+    pub(crate) x: &'a Activations,
+    /// The token rows to multiply, by index.
+    pub(crate) x_rows: &'a [u32],
+}
+
+impl<'a> Strip<'a> {
+    /// Returns the blocks of one weight row.
+    #[inline]
+    pub(crate) fn blocks<B: bytemuck::AnyBitPattern>(&self, row: usize) -> &'a [B] {
+        bytemuck::cast_slice(self.w.row_bytes(row))
+    }
+
+    /// Returns the token row at a place in the strip.
+    #[inline]
+    pub(crate) fn x_row(&self, token: usize) -> usize {
+        self.x_rows[token] as usize
+    }
+}
+
+/// A kernel for every family of weights; [`visit`] picks the one for a type.
+pub(crate) trait StripKernel {
+    fn superblocks<B: SuperBlock>(self);
+    fn small_blocks<B: SmallBlock>(self);
+    fn floats<F: FloatWeight>(self);
+}
+
+/// Calls the kernel with the block type of `ty`.
+pub(crate) fn visit(ty: QuantType, kernel: impl StripKernel) {
+    match ty {
+        QuantType::F32 => kernel.floats::<F32>(),
+        QuantType::F16 => kernel.floats::<F16>(),
+        QuantType::BF16 => kernel.floats::<Bf16>(),
+        QuantType::Q4_0 => kernel.small_blocks::<BlockQ4_0>(),
+        QuantType::Q4_1 => kernel.small_blocks::<BlockQ4_1>(),
+        QuantType::Q5_0 => kernel.small_blocks::<BlockQ5_0>(),
+        QuantType::Q5_1 => kernel.small_blocks::<BlockQ5_1>(),
+        QuantType::Q8_0 => kernel.small_blocks::<BlockQ8_0>(),
+        QuantType::IQ4_NL => kernel.small_blocks::<BlockIq4Nl>(),
+        QuantType::MXFP4 => kernel.small_blocks::<BlockMxfp4>(),
+        QuantType::Q2_K => kernel.superblocks::<BlockQ2K>(),
+        QuantType::Q3_K => kernel.superblocks::<BlockQ3K>(),
+        QuantType::Q4_K => kernel.superblocks::<BlockQ4K>(),
+        QuantType::Q5_K => kernel.superblocks::<BlockQ5K>(),
+        QuantType::Q6_K => kernel.superblocks::<BlockQ6K>(),
+        QuantType::IQ1_S => kernel.superblocks::<BlockIq1S>(),
+        QuantType::IQ1_M => kernel.superblocks::<BlockIq1M>(),
+        QuantType::IQ2_XXS => kernel.superblocks::<BlockIq2Xxs>(),
+        QuantType::IQ2_XS => kernel.superblocks::<BlockIq2Xs>(),
+        QuantType::IQ2_S => kernel.superblocks::<BlockIq2S>(),
+        QuantType::IQ3_XXS => kernel.superblocks::<BlockIq3Xxs>(),
+        QuantType::IQ3_S => kernel.superblocks::<BlockIq3S>(),
+        QuantType::IQ4_XS => kernel.superblocks::<BlockIq4Xs>(),
+    }
+}
+
+/// Buffers that one thread reuses from strip to strip.
+#[derive(Debug, Default)]
+pub(crate) struct Scratch {
+    /// Results of the second matrix of a gated product.
+    pub(crate) up: Vec<f32>,
+    /// Unpacked or packed weights of the kernels.
+    pub(crate) kernel: KernelScratch,
+    /// Running results of attention.
+    pub(crate) attention: WalkScratch,
+}
+
+/// Buffers of the kernels.
+#[derive(Debug, Default)]
+pub(crate) struct KernelScratch {
+    pub(crate) scalar: scalar::Scratch,
+    #[cfg(target_arch = "x86_64")]
+    pub(crate) panels: crate::panel::Panels,
+}
+
+impl Isa {
+    /// Computes a strip.
+    #[cfg_attr(
+        target_arch = "x86_64",
+        expect(unsafe_code, reason = "the border to code compiled with features")
+    )]
+    pub(crate) fn strip(
+        self,
+        strip: Strip<'_>,
+        scratch: &mut KernelScratch,
+        out: &mut TileMut<'_>,
+    ) {
+        match self.kind() {
+            Kind::Scalar => {
+                visit(
+                    strip.w.ty(),
+                    scalar::Kernel {
+                        strip,
+                        scratch: &mut scratch.scalar,
+                        out,
+                    },
+                );
+            }
+            #[cfg(target_arch = "x86_64")]
+            Kind::Avx2 => {
+                // SAFETY: an `Isa` of this kind exists only if avx2, fma and f16c were seen.
+                unsafe { crate::avx2::strip(strip, &mut scratch.panels, out) }
+            }
+            #[cfg(target_arch = "x86_64")]
+            Kind::Avx512 => {
+                // SAFETY: an `Isa` of this kind exists only if avx512f, bw, dq, vl and vnni
+                // were seen, beside those of `Kind::Avx2`.
+                unsafe { crate::avx512::strip(strip, &mut scratch.panels, out) }
+            }
+            #[cfg(not(target_arch = "x86_64"))]
+            Kind::Avx2 | Kind::Avx512 => unreachable!("never detected on this architecture"),
+        }
+    }
+
+    /// Computes a strip of `w · x`, or of `silu(w · x) · (up · x)`.
+    pub(crate) fn gated_strip(
+        self,
+        strip: Strip<'_>,
+        up: Option<MatRef<'_>>,
+        scratch: &mut Scratch,
+        mut out: TileMut<'_>,
+    ) {
+        self.strip(strip, &mut scratch.kernel, &mut out);
+        let Some(up) = up else { return };
+        let n_rows = up.n_rows();
+        scratch.up.resize(strip.x_rows.len() * n_rows, 0.0);
+        let strip = Strip { w: up, ..strip };
+        MatMut::new(&mut scratch.up, n_rows).whole(|mut tile| {
+            self.strip(strip, &mut scratch.kernel, &mut tile);
+            for token in 0..strip.x_rows.len() {
+                self.swiglu(out.row(token), tile.row(token));
+            }
+        });
+    }
+}
+
+/// One matrix product of a phase: `out[out_rows[i], out_cols] = w · x[x_rows[i]]`, and with a
+/// second matrix `up` of the same shape `silu(w · x) · (up · x)`.
+#[derive(Clone, Debug)]
+pub struct Product<'a> {
+    /// The weights `[n_rows, n_cols]`.
+    pub w: MatRef<'a>,
+    /// The second matrix of a gated product.
+    pub up: Option<MatRef<'a>>,
+    /// Rows of the activations, by index.
+    pub x_rows: &'a [u32],
+    /// First row of the output; as many as `x_rows` are written.
+    pub out_row: usize,
+    /// First column of the output; as many as `w` has rows are written.
+    pub out_col: usize,
+}
+
+impl Product<'_> {
+    pub(crate) fn strip_rows(&self, rows: Range<usize>) -> (MatRef<'_>, Option<MatRef<'_>>) {
+        (self.w.rows(rows.clone()), self.up.map(|up| up.rows(rows)))
+    }
+
+    /// Asserts that the activations fit.
+    pub(crate) fn check(&self, x: &Activations) {
+        for w in [Some(self.w), self.up].into_iter().flatten() {
+            let (ty, n_rows, n_cols) = (w.ty(), w.n_rows(), w.n_cols());
+            assert_eq!(n_cols, x.n_cols(), "{ty} columns and activations differ");
+            assert_eq!(n_rows, self.w.n_rows(), "gate and up differ");
+            assert!(
+                x.has(ty.activation_form()),
+                "activations lack the form for {ty}"
+            );
+        }
+        let n_rows = x.n_rows();
+        assert!(
+            self.x_rows.iter().all(|&row| (row as usize) < n_rows),
+            "a token row is not below {n_rows}"
+        );
+    }
+}

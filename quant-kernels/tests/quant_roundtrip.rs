@@ -1,0 +1,202 @@
+//! Our quantizers are at least as good as ggml's, refuse what they cannot store, and write
+//! zeros as zeros.
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+use std::{fs, path::Path};
+
+use proptest::{collection::vec, prelude::*};
+use quant_kernels::{KernelError, QuantType, dequantize_row, quantize_row};
+use safetensors::SafeTensors;
+
+/// The types that can be written besides F32, which has no error.
+const WRITABLE: [QuantType; 15] = [
+    QuantType::F16,
+    QuantType::BF16,
+    QuantType::Q8_0,
+    QuantType::Q4_0,
+    QuantType::Q4_1,
+    QuantType::Q5_0,
+    QuantType::Q5_1,
+    QuantType::Q2_K,
+    QuantType::Q3_K,
+    QuantType::Q4_K,
+    QuantType::Q5_K,
+    QuantType::Q6_K,
+    QuantType::IQ4_NL,
+    QuantType::IQ4_XS,
+    QuantType::MXFP4,
+];
+
+fn read(name: &str) -> Vec<u8> {
+    fs::read(
+        Path::new(env!("CARGO_MANIFEST_DIR"))
+            .join("tests/data")
+            .join(name),
+    )
+    .unwrap()
+}
+
+fn read_ggml(ty: QuantType) -> Vec<u8> {
+    read(&format!("{}__ggml.safetensors", ty.name().to_lowercase()))
+}
+
+/// The twelve rows of 1024 weights.
+fn source() -> Vec<Vec<f32>> {
+    let bytes = read("rows__source.safetensors");
+    let file = SafeTensors::deserialize(&bytes).unwrap();
+    let values = file.tensor("source").unwrap().data().as_chunks().0;
+    let values: Vec<f32> = values.iter().map(|&b| f32::from_le_bytes(b)).collect();
+    values.chunks(1024).map(<[f32]>::to_vec).collect()
+}
+
+fn quantize(ty: QuantType, row: &[f32]) -> Result<Vec<u8>, KernelError> {
+    let mut blocks = vec![0xaa; ty.row_bytes(row.len()).unwrap()];
+    quantize_row(ty, row, &mut blocks).map(|()| blocks)
+}
+
+fn there_and_back(ty: QuantType, row: &[f32]) -> Vec<f32> {
+    let mut back = vec![0.0; row.len()];
+    dequantize_row(ty, &quantize(ty, row).unwrap(), &mut back);
+    back
+}
+
+/// Root of the mean squared difference.
+fn rmse(a: &[f32], b: &[f32]) -> f64 {
+    let sum: f64 = a
+        .iter()
+        .zip(b)
+        .map(|(a, b)| (f64::from(*a) - f64::from(*b)).powi(2))
+        .sum();
+    (sum / a.len() as f64).sqrt()
+}
+
+#[test]
+fn the_error_of_every_row_is_at_most_ggmls() {
+    for ty in WRITABLE {
+        let bytes = read_ggml(ty);
+        let file = SafeTensors::deserialize(&bytes).unwrap();
+        let theirs = file.tensor("rmse").unwrap().data().as_chunks().0;
+        assert_eq!(theirs.len(), 12);
+        for (idx, (row, &theirs)) in source().iter().zip(theirs).enumerate() {
+            let (ours, theirs) = (
+                rmse(row, &there_and_back(ty, row)),
+                f64::from_le_bytes(theirs),
+            );
+            assert!(
+                ours <= 1.01 * theirs,
+                "{ty}: row {idx}: {ours} against {theirs}"
+            );
+        }
+    }
+}
+
+#[test]
+fn half_floats_are_written_as_ggml_writes_them() {
+    for ty in [QuantType::F16, QuantType::BF16] {
+        let bytes = read_ggml(ty);
+        let file = SafeTensors::deserialize(&bytes).unwrap();
+        let ours: Vec<u8> = source()
+            .iter()
+            .flat_map(|row| quantize(ty, &row[..256]).unwrap())
+            .collect();
+        assert_eq!(ours, file.tensor("blocks").unwrap().data(), "{ty}");
+    }
+}
+
+#[test]
+fn f32_rows_come_back_unchanged() {
+    let row = [1.5, -0.0, f32::MIN_POSITIVE / 8.0, f32::MAX];
+    let back = there_and_back(QuantType::F32, &row);
+    assert!(
+        back.iter()
+            .zip(row)
+            .all(|(back, w)| back.to_bits() == w.to_bits())
+    );
+}
+
+#[test]
+fn zeros_become_zero_bytes() {
+    for ty in WRITABLE {
+        let blocks = quantize(ty, &[0.0; 512]).unwrap();
+        assert!(blocks.iter().all(|&byte| byte == 0), "{ty}");
+    }
+}
+
+#[test]
+fn other_types_have_no_quantizer() {
+    for ty in QuantType::ALL {
+        if ty != QuantType::F32 && !WRITABLE.contains(&ty) {
+            assert_eq!(
+                quantize(ty, &[0.0; 256]),
+                Err(KernelError::NoQuantizer { ty })
+            );
+        }
+    }
+}
+
+#[test]
+fn the_first_value_that_is_not_finite_is_named() {
+    for ty in WRITABLE {
+        for value in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY] {
+            let mut row = [1.0; 256];
+            row[77] = value;
+            row[200] = f32::NAN;
+            assert_eq!(
+                quantize(ty, &row),
+                Err(KernelError::NotFinite { idx: 77 }),
+                "{ty}"
+            );
+        }
+    }
+}
+
+#[test]
+fn values_that_would_become_infinite_are_refused() {
+    for ty in WRITABLE {
+        let mut row = [1.0; 256];
+        row[9] = f32::MAX;
+        let found = quantize(ty, &row);
+        if ty == QuantType::MXFP4 {
+            assert!(there_and_back(ty, &row)[9].is_finite());
+        } else {
+            assert_eq!(found, Err(KernelError::NotFinite { idx: 9 }), "{ty}");
+        }
+    }
+}
+
+#[test]
+fn a_row_of_part_blocks_is_an_error() {
+    let (ty, block_len, n_cols) = (QuantType::Q4_K, 256, 100);
+    let found = quantize_row(ty, &[0.0; 100], &mut []);
+    assert_eq!(
+        found,
+        Err(KernelError::RowLength {
+            ty,
+            block_len,
+            n_cols
+        })
+    );
+}
+
+proptest! {
+    /// Over the whole range of magnitudes, also where half-precision factors are subnormal or
+    /// vanish, quantizing is never worse than writing zeros.
+    #[test]
+    fn any_row_comes_back_nearer_than_zero(
+        mantissas in vec(-1.0f32..1.0, 256),
+        spread in 0..40,
+        exponent in -60..16,
+    ) {
+        let row: Vec<f32> = mantissas
+            .iter()
+            .enumerate()
+            .map(|(i, m)| m * 2f32.powi(exponent - spread * (i as i32 / 16) / 16))
+            .collect();
+        for ty in WRITABLE {
+            let back = there_and_back(ty, &row);
+            prop_assert!(back.iter().all(|w| w.is_finite()), "{}", ty);
+            let (ours, zeros) = (rmse(&row, &back), rmse(&row, &[0.0; 256]));
+            prop_assert!(ours <= zeros * 1.000_001, "{}: {} against {}", ty, ours, zeros);
+        }
+    }
+}
