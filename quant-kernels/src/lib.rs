@@ -20,6 +20,7 @@ mod panel;
 mod pool;
 mod product;
 mod quant_type;
+mod quantize;
 mod scalar;
 
 pub use activations::{Activations, Forms};
@@ -32,3 +33,4 @@ pub use kv::{KV_BLOCK, KvBlock, KvShape, KvType};
 pub use matrix::{MatMut, MatRef};
 pub use product::Product;
 pub use quant_type::{ActivationForm, QuantType};
+pub use quantize::quantize_row;
