@@ -30,6 +30,8 @@ pub enum FileKind {
     Pickle,
     /// One of ggml's formats from before GGUF.
     LegacyGgml,
+    /// GGUF with the bytes of the magic reversed, as a faulty big-endian writer leaves it.
+    ReversedGguf,
     /// Nothing that is recognised.
     Unknown,
 }
@@ -45,6 +47,7 @@ impl FileKind {
             (b"\x28\xb5\x2f\xfd", FileKind::Compressed),
             (b"\xfd7zXZ\0", FileKind::Compressed),
             (b"BZh", FileKind::Compressed),
+            (b"FUGG", FileKind::ReversedGguf),
             (b"lmgg", FileKind::LegacyGgml),
             (b"fmgg", FileKind::LegacyGgml),
             (b"tjgg", FileKind::LegacyGgml),
@@ -100,6 +103,9 @@ impl fmt::Display for FileKind {
             Self::Safetensors => "a safetensors file; convert it to GGUF first",
             Self::Pickle => "a Python pickle; convert it to GGUF first",
             Self::LegacyGgml => "a ggml file from before GGUF; convert the model again",
+            Self::ReversedGguf => {
+                "a GGUF file with reversed bytes, written for big-endian machines"
+            }
             Self::Unknown => "something else",
         })
     }
@@ -129,6 +135,7 @@ mod tests {
             ),
             (b"\x80\x02\x8a\x0a", FileKind::Pickle),
             (b"tjgg\x03\0\0\0", FileKind::LegacyGgml),
+            (b"FUGG\0\0\0\x03", FileKind::ReversedGguf),
             (b"\0\0\0\0", FileKind::Unknown),
         ];
         for (bytes, kind) in cases {

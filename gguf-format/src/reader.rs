@@ -126,12 +126,6 @@ fn read_magic(cursor: &mut Cursor<'_>) -> Result<(), GgufError> {
     if !bytes.is_empty() && MAGIC.starts_with(bytes) || bytes.starts_with(MAGIC) {
         return cursor.fixed::<4>(Field::header("magic")).map(|_| ());
     }
-    if bytes.starts_with(b"FUGG") {
-        return Err(GgufError::BigEndian {
-            offset: 0,
-            version: 3,
-        });
-    }
     Err(GgufError::NotGguf {
         kind: FileKind::of(bytes),
         found: bytes[..bytes.len().min(8)].escape_ascii().to_string(),

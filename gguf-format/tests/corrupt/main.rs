@@ -2,6 +2,7 @@
 //! below twice the file's size plus one MiB.
 
 mod allocation;
+mod corpus;
 mod counting_allocator;
 mod every_byte;
 mod mutator;
