@@ -8,12 +8,16 @@
 use std::{fmt, iter::FusedIterator, marker::PhantomData};
 
 use crate::{
-    GgufError, MAX_ARRAY_DEPTH, Value, ValueType,
+    Element, GgufError, MAX_ARRAY_DEPTH, Value, ValueType,
     cursor::{Cursor, Field},
+    element::sealed::Decode,
 };
 
 /// Why decoding an element cannot fail.
 const PROVEN: &str = "every element was read once when the file was parsed";
+
+/// What such a read is about, should it fail all the same.
+const ELEMENT: Field<'static> = Field::header("array element");
 
 /// An array in the metadata, borrowed from the file.
 #[derive(Clone, Copy)]
@@ -57,8 +61,9 @@ impl<'a> Array<'a> {
     /// The types must be equal; [`FromValue`](crate::FromValue) is the way to convert.
     #[must_use]
     pub fn elements<T: Element<'a>>(&self) -> Option<Elements<'a, T>> {
-        (self.element_type == T::TYPE).then(|| Elements {
-            values: self.iter(),
+        (self.element_type == T::TYPE).then_some(Elements {
+            left: self.len,
+            cursor: self.elements,
             element: PhantomData,
         })
     }
@@ -113,9 +118,14 @@ impl<'a> Array<'a> {
                     Self::read_header(cursor, field)?.walk(cursor, depth + 1, field)?;
                 }
             }
-            ValueType::String | ValueType::Bool => {
+            ValueType::String => {
                 for _ in 0..self.len {
-                    Value::read(cursor, self.element_type, field)?;
+                    <&str>::read(cursor, field)?;
+                }
+            }
+            ValueType::Bool => {
+                for _ in 0..self.len {
+                    bool::read(cursor, field)?;
                 }
             }
             number => {
@@ -180,8 +190,12 @@ impl<'a> Iterator for ArrayIter<'a> {
 
     fn next(&mut self) -> Option<Value<'a>> {
         self.left = self.left.checked_sub(1)?;
-        let field = Field::header("element");
-        Some(Value::read_fully(&mut self.cursor, self.element_type, field).expect(PROVEN))
+        let value = match self.element_type {
+            // Most arrays that are iterated over are vocabularies.
+            ValueType::String => <&str>::read(&mut self.cursor, ELEMENT).map(Value::String),
+            other => Value::read_fully(&mut self.cursor, other, ELEMENT),
+        };
+        Some(value.expect(PROVEN))
     }
 
     fn size_hint(&self) -> (usize, Option<usize>) {
@@ -200,20 +214,22 @@ impl fmt::Debug for ArrayIter<'_> {
 
 /// Iterates over the elements of an [`Array`] as `T`.
 pub struct Elements<'a, T> {
-    values: ArrayIter<'a>,
+    left: usize,
+    cursor: Cursor<'a>,
     element: PhantomData<fn() -> T>,
 }
 
 impl<'a, T: Element<'a>> Iterator for Elements<'a, T> {
     type Item = T;
 
+    #[inline]
     fn next(&mut self) -> Option<T> {
-        let value = self.values.next()?;
-        Some(T::of(value).expect("the element type was compared when the iterator was made"))
+        self.left = self.left.checked_sub(1)?;
+        Some(T::read(&mut self.cursor, ELEMENT).expect(PROVEN))
     }
 
     fn size_hint(&self) -> (usize, Option<usize>) {
-        self.values.size_hint()
+        (self.left, Some(self.left))
     }
 }
 
@@ -223,7 +239,8 @@ impl<'a, T: Element<'a>> FusedIterator for Elements<'a, T> {}
 impl<T> Clone for Elements<'_, T> {
     fn clone(&self) -> Self {
         Self {
-            values: self.values.clone(),
+            left: self.left,
+            cursor: self.cursor,
             element: PhantomData,
         }
     }
@@ -231,66 +248,6 @@ impl<T> Clone for Elements<'_, T> {
 
 impl<T> fmt::Debug for Elements<'_, T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.values.fmt(f)
-    }
-}
-
-/// A Rust type that array elements can be read as without conversion.
-///
-/// Implemented for the integers from `u8` to `i64`, `f32`, `f64`, `bool`, `&str` and
-/// [`Array`]; no other type can implement it.
-pub trait Element<'a>: Sized + sealed::Sealed {
-    /// The type in the file.
-    const TYPE: ValueType;
-
-    /// Returns the value if it is of this type.
-    fn of(value: Value<'a>) -> Option<Self>;
-}
-
-mod sealed {
-    pub trait Sealed {}
-}
-
-macro_rules! element {
-    ($($rust:ty => $name:ident),* $(,)?) => {$(
-        impl sealed::Sealed for $rust {}
-        impl<'a> Element<'a> for $rust {
-            const TYPE: ValueType = ValueType::$name;
-
-            fn of(value: Value<'a>) -> Option<Self> {
-                if let Value::$name(v) = value { Some(v) } else { None }
-            }
-        }
-    )*};
-}
-
-element! {
-    u8 => U8, i8 => I8, u16 => U16, i16 => I16, u32 => U32, i32 => I32, u64 => U64, i64 => I64,
-    f32 => F32, f64 => F64, bool => Bool,
-}
-
-impl sealed::Sealed for &str {}
-impl<'a> Element<'a> for &'a str {
-    const TYPE: ValueType = ValueType::String;
-
-    fn of(value: Value<'a>) -> Option<Self> {
-        if let Value::String(v) = value {
-            Some(v)
-        } else {
-            None
-        }
-    }
-}
-
-impl sealed::Sealed for Array<'_> {}
-impl<'a> Element<'a> for Array<'a> {
-    const TYPE: ValueType = ValueType::Array;
-
-    fn of(value: Value<'a>) -> Option<Self> {
-        if let Value::Array(v) = value {
-            Some(v)
-        } else {
-            None
-        }
+        write!(f, "Elements({} left)", self.left)
     }
 }

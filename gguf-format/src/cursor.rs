@@ -1,15 +1,16 @@
 //! Bounds-checked little-endian reads that know their offset.
 //!
 //! Every byte the crate interprets passes through [`Cursor::take`] or [`Cursor::fixed`], so
-//! a read past the end is one kind of error, made in one place.
+//! a read past the end is one kind of error, made in one place. The types are public only
+//! because sealed traits mention them; no path leads to them from outside.
 
-use std::fmt;
+use std::{fmt, str::Utf8Error};
 
 use crate::{GgufError, error::quote};
 
 /// What a read is about, for the error message; formatted only when the read fails.
-#[derive(Clone, Copy)]
-pub(crate) struct Field<'n> {
+#[derive(Clone, Copy, Debug)]
+pub struct Field<'n> {
     part: &'static str,
     of: Option<&'n str>,
 }
@@ -37,7 +38,7 @@ impl fmt::Display for Field<'_> {
 
 /// A position in the file; `at` never exceeds the length.
 #[derive(Clone, Copy)]
-pub(crate) struct Cursor<'a> {
+pub struct Cursor<'a> {
     bytes: &'a [u8],
     at: usize,
 }
@@ -61,6 +62,7 @@ impl<'a> Cursor<'a> {
         self.at as u64
     }
 
+    #[inline]
     pub(crate) fn rest(self) -> &'a [u8] {
         &self.bytes[self.at..]
     }
@@ -70,6 +72,7 @@ impl<'a> Cursor<'a> {
     }
 
     /// The next `needed` bytes.
+    #[inline]
     pub(crate) fn take(&mut self, needed: u64, field: Field<'_>) -> Result<&'a [u8], GgufError> {
         let taken = usize::try_from(needed)
             .ok()
@@ -82,6 +85,7 @@ impl<'a> Cursor<'a> {
     }
 
     /// The next `N` bytes as an array.
+    #[inline]
     pub(crate) fn fixed<const N: usize>(&mut self, field: Field<'_>) -> Result<[u8; N], GgufError> {
         let Some(taken) = self.rest().first_chunk::<N>() else {
             return Err(self.truncated(N as u64, field));
@@ -90,23 +94,23 @@ impl<'a> Cursor<'a> {
         Ok(*taken)
     }
 
+    #[inline]
     pub(crate) fn u32(&mut self, field: Field<'_>) -> Result<u32, GgufError> {
         self.fixed(field).map(u32::from_le_bytes)
     }
 
+    #[inline]
     pub(crate) fn u64(&mut self, field: Field<'_>) -> Result<u64, GgufError> {
         self.fixed(field).map(u64::from_le_bytes)
     }
 
     /// A length and that many bytes of UTF-8.
+    #[inline]
     pub(crate) fn string(&mut self, field: Field<'_>) -> Result<&'a str, GgufError> {
         let len = self.u64(field)?;
         let offset = self.offset();
         let bytes = self.take(len, field)?;
-        std::str::from_utf8(bytes).map_err(|fault| GgufError::InvalidUtf8 {
-            field: field.to_string(),
-            offset: offset + fault.valid_up_to() as u64,
-        })
+        std::str::from_utf8(bytes).map_err(|fault| invalid_utf8(field, offset, fault))
     }
 
     /// A count of things that take at least `min_bytes` each, bounded by the bytes left.
@@ -139,6 +143,7 @@ impl<'a> Cursor<'a> {
             })
     }
 
+    #[cold]
     fn truncated(self, needed: u64, field: Field<'_>) -> GgufError {
         GgufError::Truncated {
             field: field.to_string(),
@@ -146,6 +151,20 @@ impl<'a> Cursor<'a> {
             needed,
             available: self.remaining(),
         }
+    }
+}
+
+impl fmt::Debug for Cursor<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Cursor(byte {} of {})", self.at, self.bytes.len())
+    }
+}
+
+#[cold]
+fn invalid_utf8(field: Field<'_>, offset: u64, fault: Utf8Error) -> GgufError {
+    GgufError::InvalidUtf8 {
+        field: field.to_string(),
+        offset: offset + fault.valid_up_to() as u64,
     }
 }
 

@@ -3,7 +3,7 @@
 //! Writers disagree about widths (`u32` here, `u64` or `i32` there), so an integer is taken
 //! from any integer type that holds it exactly. Nothing is rounded or wrapped.
 
-use crate::{Array, Element, Elements, Value};
+use crate::{Array, Element, Elements, Value, element::sealed::Decode};
 
 /// A Rust type that a metadata value can be read as.
 ///

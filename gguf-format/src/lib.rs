@@ -39,6 +39,7 @@
 
 mod array;
 mod cursor;
+mod element;
 mod encode;
 mod error;
 mod file_kind;
@@ -52,7 +53,8 @@ mod tensor;
 mod value;
 mod writer;
 
-pub use array::{Array, ArrayIter, Element, Elements};
+pub use array::{Array, ArrayIter, Elements};
+pub use element::Element;
 pub use encode::Encode;
 pub use error::GgufError;
 pub use file_kind::FileKind;

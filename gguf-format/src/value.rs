@@ -3,6 +3,7 @@
 use crate::{
     Array, GgufError,
     cursor::{Cursor, Field},
+    element::sealed::Decode,
 };
 
 /// The type of a metadata value.
@@ -222,19 +223,19 @@ impl<'a> Value<'a> {
         field: Field<'_>,
     ) -> Result<Self, GgufError> {
         Ok(match ty {
-            ValueType::U8 => Self::U8(u8::from_le_bytes(cursor.fixed(field)?)),
-            ValueType::I8 => Self::I8(i8::from_le_bytes(cursor.fixed(field)?)),
-            ValueType::U16 => Self::U16(u16::from_le_bytes(cursor.fixed(field)?)),
-            ValueType::I16 => Self::I16(i16::from_le_bytes(cursor.fixed(field)?)),
-            ValueType::U32 => Self::U32(cursor.u32(field)?),
-            ValueType::I32 => Self::I32(i32::from_le_bytes(cursor.fixed(field)?)),
-            ValueType::F32 => Self::F32(f32::from_le_bytes(cursor.fixed(field)?)),
-            ValueType::Bool => Self::Bool(read_bool(cursor, field)?),
-            ValueType::String => Self::String(cursor.string(field)?),
+            ValueType::U8 => Self::U8(u8::read(cursor, field)?),
+            ValueType::I8 => Self::I8(i8::read(cursor, field)?),
+            ValueType::U16 => Self::U16(u16::read(cursor, field)?),
+            ValueType::I16 => Self::I16(i16::read(cursor, field)?),
+            ValueType::U32 => Self::U32(u32::read(cursor, field)?),
+            ValueType::I32 => Self::I32(i32::read(cursor, field)?),
+            ValueType::F32 => Self::F32(f32::read(cursor, field)?),
+            ValueType::Bool => Self::Bool(bool::read(cursor, field)?),
+            ValueType::String => Self::String(<&str>::read(cursor, field)?),
             ValueType::Array => Self::Array(Array::read_header(cursor, field)?),
-            ValueType::U64 => Self::U64(cursor.u64(field)?),
-            ValueType::I64 => Self::I64(i64::from_le_bytes(cursor.fixed(field)?)),
-            ValueType::F64 => Self::F64(f64::from_le_bytes(cursor.fixed(field)?)),
+            ValueType::U64 => Self::U64(u64::read(cursor, field)?),
+            ValueType::I64 => Self::I64(i64::read(cursor, field)?),
+            ValueType::F64 => Self::F64(f64::read(cursor, field)?),
         })
     }
 
@@ -249,19 +250,6 @@ impl<'a> Value<'a> {
             array.walk(cursor, 1, field)?;
         }
         Ok(value)
-    }
-}
-
-fn read_bool(cursor: &mut Cursor<'_>, field: Field<'_>) -> Result<bool, GgufError> {
-    let offset = cursor.offset();
-    match cursor.fixed(field)? {
-        [0] => Ok(false),
-        [1] => Ok(true),
-        [found] => Err(GgufError::InvalidBool {
-            field: field.to_string(),
-            offset,
-            found,
-        }),
     }
 }
 
