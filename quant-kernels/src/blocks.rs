@@ -6,7 +6,8 @@
 //! per block. [`SuperBlock`]s hold 256 weights, [`SmallBlock`]s 32.
 //!
 //! Blocks lie in a file at any byte, so all of them are made of bytes (alignment 1) and a
-//! slice of bytes casts to a slice of blocks wherever it starts. Names, layouts and constants
+//! slice of bytes casts to a slice of blocks wherever it starts. Unpacking is portable code
+//! that kernels compile with their own instruction set, hence `inline(always)`. Names, layouts and constants
 //! are those of ggml's `ggml-common.h`.
 
 mod dequantize;
@@ -120,7 +121,7 @@ impl UnpackedSmall {
 }
 
 /// Splits 16 bytes into 32 integers: low nibbles first, then high ones.
-#[inline]
+#[inline(always)]
 fn nibbles_16(packed: &[u8; 16]) -> [u8; 32] {
     let mut q = [0; 32];
     for i in 0..16 {
@@ -136,7 +137,7 @@ fn pack_nibbles_16(q: &[u8; 32]) -> [u8; 16] {
 }
 
 /// Splits 64 bytes into 256 integers of two bits, in the order of `Q2_K`.
-#[inline]
+#[inline(always)]
 fn two_bits(packed: &[u8; 64], q: &mut [u8; 256]) {
     for half in 0..2 {
         for i in 0..32 {
@@ -165,7 +166,7 @@ fn pack_two_bits(q: &[u8; 256]) -> [u8; 64] {
 ///
 /// A sum of the steps between entries up to the code, since comparisons of bytes vectorise on
 /// every instruction set and table lookups do not.
-#[inline]
+#[inline(always)]
 fn look_up(mut codes: [u8; 32], table: &[u8; 16]) -> [u8; 32] {
     for code in &mut codes {
         let mut entry = table[0];

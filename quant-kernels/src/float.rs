@@ -39,7 +39,7 @@ impl FloatWeight for F32 {
     type Bytes = [u8; 4];
     #[inline(always)]
     fn load<L: F32x16>(x: &[Self::Bytes; 16]) -> L {
-        L::load(&x.map(f32::from_le_bytes))
+        L::load(&bytemuck::must_cast(*x))
     }
     #[inline(always)]
     fn get(x: &Self::Bytes) -> f32 {
@@ -51,7 +51,7 @@ impl FloatWeight for F16 {
     type Bytes = [u8; 2];
     #[inline(always)]
     fn load<L: F32x16>(x: &[Self::Bytes; 16]) -> L {
-        L::load_f16(&x.map(u16::from_le_bytes))
+        L::load_f16(&bytemuck::must_cast(*x))
     }
     #[inline(always)]
     fn get(x: &Self::Bytes) -> f32 {
@@ -63,7 +63,7 @@ impl FloatWeight for Bf16 {
     type Bytes = [u8; 2];
     #[inline(always)]
     fn load<L: F32x16>(x: &[Self::Bytes; 16]) -> L {
-        L::load_bf16(&x.map(u16::from_le_bytes))
+        L::load_bf16(&bytemuck::must_cast(*x))
     }
     #[inline(always)]
     fn get(x: &Self::Bytes) -> f32 {

@@ -1,5 +1,8 @@
 //! Quantized block formats and matrix kernels.
 
+#[cfg(target_endian = "big")]
+compile_error!("weights are read in place, and model files are little-endian");
+
 mod activations;
 mod attention;
 #[cfg(target_arch = "x86_64")]

@@ -5,7 +5,7 @@
 
 use std::arch::x86_64::*;
 
-use super::load::{load_i8, load_i8x32, load_i16, load_u8, load_u8x32};
+use super::load::{load_i8, load_i16, load_u8};
 use crate::{
     activations::{ActSmall, ActSuper},
     blocks::{SmallBlock, SuperBlock, UnpackedSmall, UnpackedSuper},
@@ -90,18 +90,23 @@ fn super_step<B: SuperBlock>(w: &UnpackedSuper, x: &ActSuper, total: f32) -> f32
     }
 }
 
-/// Computes a strip of small blocks.
+/// Computes a strip of small blocks, eight at a time.
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,fma")]
 pub(super) fn small_blocks<B: SmallBlock>(strip: Strip<'_>, out: &mut TileMut<'_>) {
     let n_tokens = strip.x_rows.len();
     let mut unpacked = UnpackedSmall::ZEROED;
     for row in 0..strip.w.n_rows() {
         let mut totals = [0.0f32; TOKENS];
-        for (i, block) in strip.blocks::<B>(row).iter().enumerate() {
-            block.unpack(&mut unpacked);
+        for (i, blocks) in strip.blocks::<B>(row).chunks(8).enumerate() {
+            let mut group = SmallGroup::ZEROED;
+            for (b, block) in blocks.iter().enumerate() {
+                block.unpack(&mut unpacked);
+                group.q.as_chunks_mut::<32>().0[b] = unpacked.q;
+                (group.d[b], group.m[b]) = (unpacked.d, unpacked.m);
+            }
             for (t, total) in totals[..n_tokens].iter_mut().enumerate() {
-                let group = &strip.x.small_row(strip.x_row(t))[i / 8];
-                *total = small_step::<B>(&unpacked, group, i % 8, *total);
+                let x = &strip.x.small_row(strip.x_row(t))[i];
+                *total = small_step::<B>(&group, blocks.len(), x, *total);
             }
         }
         for (t, total) in totals[..n_tokens].iter().enumerate() {
@@ -110,22 +115,51 @@ pub(super) fn small_blocks<B: SmallBlock>(strip: Strip<'_>, out: &mut TileMut<'_
     }
 }
 
+/// Up to eight unpacked blocks.
+#[repr(align(64))]
+struct SmallGroup {
+    q: [u8; 256],
+    d: [f32; 8],
+    m: [f32; 8],
+}
+
+impl SmallGroup {
+    const ZEROED: Self = Self {
+        q: [0; 256],
+        d: [0.0; 8],
+        m: [0.0; 8],
+    };
+}
+
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,fma")]
 #[inline]
-fn small_step<B: SmallBlock>(w: &UnpackedSmall, x: &ActSmall, part: usize, total: f32) -> f32 {
-    let q = load_i8x32(&x.q.as_chunks::<32>().0[part]);
-    let parts = _mm256_dpbusd_epi32(_mm256_setzero_si256(), load_u8x32(&w.q), q);
-    let half = _mm_add_epi32(
-        _mm256_castsi256_si128(parts),
-        _mm256_extracti128_si256::<1>(parts),
-    );
-    let pair = _mm_add_epi32(half, _mm_unpackhi_epi64(half, half));
-    let one = _mm_add_epi32(pair, _mm_shuffle_epi32::<1>(pair));
-    let sum = _mm_cvtsi128_si32(one) - B::ZERO * x.sums[part];
-    let total = (w.d * x.d[part]).mul_add(sum as f32, total);
-    if B::HAS_MIN {
-        (w.m * x.d[part]).mul_add(x.sums[part] as f32, total)
-    } else {
-        total
+fn small_step<B: SmallBlock>(w: &SmallGroup, n_blocks: usize, x: &ActSmall, total: f32) -> f32 {
+    let zero = _mm512_setzero_si512();
+    let mut parts = [zero; 4];
+    for i in 0..4 {
+        let (q, x) = (&w.q.as_chunks::<64>().0[i], &x.q.as_chunks::<64>().0[i]);
+        parts[i] = _mm512_dpbusd_epi32(zero, load_u8(q), load_i8(x));
     }
+    let sums = fold_small(parts);
+    let mut total = total;
+    for b in 0..n_blocks {
+        let sum = sums[b / 2 + 4 * (b % 2)] - B::ZERO * x.sums[b];
+        total = (w.d[b] * x.d[b]).mul_add(sum as f32, total);
+        if B::HAS_MIN {
+            total = (w.m[b] * x.d[b]).mul_add(x.sums[b] as f32, total);
+        }
+    }
+    total
+}
+
+/// Sums the halves of four registers: first the low halves, then the high ones.
+#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,fma")]
+#[inline]
+fn fold_small([a, b, c, d]: [__m512i; 4]) -> [i32; 8] {
+    let ab = _mm512_add_epi32(_mm512_unpacklo_epi32(a, b), _mm512_unpackhi_epi32(a, b));
+    let cd = _mm512_add_epi32(_mm512_unpacklo_epi32(c, d), _mm512_unpackhi_epi32(c, d));
+    let lanes = _mm512_add_epi32(_mm512_unpacklo_epi64(ab, cd), _mm512_unpackhi_epi64(ab, cd));
+    let pairs = _mm512_add_epi32(lanes, _mm512_shuffle_i32x4::<0b10_11_00_01>(lanes, lanes));
+    let halves = _mm512_shuffle_i32x4::<0b10_00_10_00>(pairs, pairs);
+    bytemuck::must_cast(_mm512_castsi512_si256(halves))
 }

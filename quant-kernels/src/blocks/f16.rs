@@ -13,13 +13,13 @@ pub(crate) struct F16Le([u8; 2]);
 
 impl F16Le {
     /// Returns the value, exactly.
-    #[inline]
+    #[inline(always)]
     pub(crate) const fn to_f32(self) -> f32 {
         f16_to_f32(u16::from_le_bytes(self.0))
     }
 
     /// Returns the half nearest to `value`, ties to even, infinite beyond the range.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn from_f32(value: f32) -> Self {
         Self(half::f16::from_f32(value).to_le_bytes())
     }
@@ -29,7 +29,7 @@ impl F16Le {
 ///
 /// The exponent and mantissa shift into place; multiplying by 2¹¹² corrects the bias and
 /// normalises subnormals in one step. Infinities and NaN get their exponent back by an or.
-#[inline]
+#[inline(always)]
 pub(crate) const fn f16_to_f32(bits: u16) -> f32 {
     const TWO_POW_112: f32 = f32::from_bits((127 + 112) << 23);
     let bits = bits as u32;

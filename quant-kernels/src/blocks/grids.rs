@@ -51,7 +51,7 @@ const IQ2_VALUES: [u8; 4] = [8, 25, 43, 0];
 
 /// Returns the seven low bits of `index` with an eighth that makes the number of ones even
 /// (`ksigns_iq2xs`).
-#[inline]
+#[inline(always)]
 pub(super) fn even_parity(index: u32) -> usize {
     let bits = index & 0x7f;
     (bits | (bits.count_ones() & 1) << 7) as usize

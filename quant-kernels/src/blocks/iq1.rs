@@ -51,7 +51,7 @@ impl SuperBlock for BlockIq1S {
     const ZERO: i32 = 16;
     const HAS_MIN: bool = false;
 
-    #[inline]
+    #[inline(always)]
     fn unpack(&self, out: &mut UnpackedSuper) {
         for sub in 0..8 {
             let high = u16::from_le_bytes(self.qh[sub]);
@@ -73,7 +73,7 @@ impl SuperBlock for BlockIq1M {
     const ZERO: i32 = 16;
     const HAS_MIN: bool = false;
 
-    #[inline]
+    #[inline(always)]
     fn unpack(&self, out: &mut UnpackedSuper) {
         for l in 0..32 {
             let high = self.qh[l / 2] >> (4 * (l % 2)) & 15;
@@ -95,7 +95,7 @@ impl SuperBlock for BlockIq1M {
 }
 
 /// Writes the eight integers of a lattice point, shifted down or up, at `start`.
-#[inline]
+#[inline(always)]
 fn point(index: u16, negative: bool, q: &mut [u8; 256], start: usize) {
     let point = &grids::IQ1[usize::from(index & 2047)];
     let shift = 1 - 2 * u8::from(negative) as i8;

@@ -76,7 +76,7 @@ impl SuperBlock for BlockIq2Xxs {
     const ZERO: i32 = 64;
     const HAS_MIN: bool = false;
 
-    #[inline]
+    #[inline(always)]
     fn unpack(&self, out: &mut UnpackedSuper) {
         for sub in 0..8 {
             let signs = u32::from_le_bytes(self.qs[sub].signs);
@@ -96,7 +96,7 @@ impl SuperBlock for BlockIq2Xs {
     const ZERO: i32 = 64;
     const HAS_MIN: bool = false;
 
-    #[inline]
+    #[inline(always)]
     fn unpack(&self, out: &mut UnpackedSuper) {
         for l in 0..32 {
             let word = u16::from_le_bytes(self.qs[l]);
@@ -114,7 +114,7 @@ impl SuperBlock for BlockIq2S {
     const ZERO: i32 = 64;
     const HAS_MIN: bool = false;
 
-    #[inline]
+    #[inline(always)]
     fn unpack(&self, out: &mut UnpackedSuper) {
         for l in 0..32 {
             let high = usize::from(self.qh[l / 4] >> (2 * (l % 4)) & 3);
@@ -127,7 +127,7 @@ impl SuperBlock for BlockIq2S {
 }
 
 /// Writes `64 ± magnitude` for the eight components of a point at `start`.
-#[inline]
+#[inline(always)]
 fn signed_point(point: &[u8; 8], signs: usize, q: &mut [u8; 256], start: usize) {
     let signs = &grids::SIGNS[signs & 255];
     for i in 0..8 {
@@ -137,7 +137,7 @@ fn signed_point(point: &[u8; 8], signs: usize, q: &mut [u8; 256], start: usize) 
     }
 }
 
-#[inline]
+#[inline(always)]
 fn nibble_scales(packed: &[u8; 8], scales: &mut [i16; 16]) {
     for i in 0..8 {
         scales[2 * i] = 2 * i16::from(packed[i] & 15) + 1;
@@ -145,7 +145,7 @@ fn nibble_scales(packed: &[u8; 8], scales: &mut [i16; 16]) {
     }
 }
 
-#[inline]
+#[inline(always)]
 fn finish(d: F16Le, out: &mut UnpackedSuper) {
     out.mins = [0; 16];
     out.d = d.to_f32() * 0.125;

@@ -49,7 +49,7 @@ impl SuperBlock for BlockIq3Xxs {
     const ZERO: i32 = 64;
     const HAS_MIN: bool = false;
 
-    #[inline]
+    #[inline(always)]
     fn unpack(&self, out: &mut UnpackedSuper) {
         for sub in 0..8 {
             let signs = u32::from_le_bytes(self.signs[sub]);
@@ -75,7 +75,7 @@ impl SuperBlock for BlockIq3S {
     const ZERO: i32 = 16;
     const HAS_MIN: bool = false;
 
-    #[inline]
+    #[inline(always)]
     fn unpack(&self, out: &mut UnpackedSuper) {
         for l in 0..32 {
             let high = usize::from(self.qh[l / 4] >> (2 * (l % 4)));
@@ -96,7 +96,7 @@ impl SuperBlock for BlockIq3S {
 }
 
 /// Writes `ZERO ± magnitude` for the components of two points at `start`.
-#[inline]
+#[inline(always)]
 fn signed_points<const ZERO: u8>(
     points: [&[u8; 4]; 2],
     signs: usize,

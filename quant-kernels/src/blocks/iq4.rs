@@ -90,7 +90,7 @@ impl SmallBlock for BlockIq4Nl {
     const ZERO: i32 = 128;
     const HAS_MIN: bool = false;
 
-    #[inline]
+    #[inline(always)]
     fn unpack(&self, out: &mut UnpackedSmall) {
         out.q = look_up(nibbles_16(&self.qs), &BIASED);
         out.d = self.d.to_f32();
@@ -103,7 +103,7 @@ impl SuperBlock for BlockIq4Xs {
     const ZERO: i32 = 128;
     const HAS_MIN: bool = false;
 
-    #[inline]
+    #[inline(always)]
     fn unpack(&self, out: &mut UnpackedSuper) {
         let high = u16::from_le_bytes(self.scales_h);
         for s in 0..8 {

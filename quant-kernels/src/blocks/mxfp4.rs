@@ -49,7 +49,7 @@ impl SmallBlock for BlockMxfp4 {
     const ZERO: i32 = 12;
     const HAS_MIN: bool = false;
 
-    #[inline]
+    #[inline(always)]
     fn unpack(&self, out: &mut UnpackedSmall) {
         out.q = look_up(nibbles_16(&self.qs), &BIASED);
         out.d = half_power(self.e);
@@ -59,7 +59,7 @@ impl SmallBlock for BlockMxfp4 {
 
 /// Returns 2^(e − 128), half of what the shared exponent means; exponents 0 and 1 are
 /// subnormal.
-#[inline]
+#[inline(always)]
 pub(crate) const fn half_power(e: u8) -> f32 {
     let normal = (e as u32).saturating_sub(1) << 23;
     let subnormal = 0x0020_0000 << (e & 1);

@@ -48,7 +48,7 @@ impl SuperBlock for BlockQ2K {
     const ZERO: i32 = 0;
     const HAS_MIN: bool = true;
 
-    #[inline]
+    #[inline(always)]
     fn unpack(&self, out: &mut UnpackedSuper) {
         two_bits(&self.qs, &mut out.q);
         for s in 0..16 {

@@ -46,7 +46,7 @@ impl SuperBlock for BlockQ3K {
     const ZERO: i32 = 4;
     const HAS_MIN: bool = false;
 
-    #[inline]
+    #[inline(always)]
     fn unpack(&self, out: &mut UnpackedSuper) {
         two_bits(&self.qs, &mut out.q);
         for bit in 0..8 {
@@ -68,7 +68,7 @@ impl SuperBlock for BlockQ3K {
 ///
 /// The low four bits of scales 0–7 are the low nibbles of bytes 0–7, those of 8–15 the high
 /// nibbles. The two high bits of scale s are bits `2 · (s / 4)` of byte `8 + s % 4`.
-#[inline]
+#[inline(always)]
 pub(crate) fn unpack_scales(packed: &[u8; 12]) -> [u8; 16] {
     let mut scales = [0; 16];
     for i in 0..8 {

@@ -58,7 +58,7 @@ impl SmallBlock for BlockQ4_0 {
     const ZERO: i32 = 8;
     const HAS_MIN: bool = false;
 
-    #[inline]
+    #[inline(always)]
     fn unpack(&self, out: &mut UnpackedSmall) {
         out.q = nibbles_16(&self.qs);
         out.d = self.d.to_f32();
@@ -70,7 +70,7 @@ impl SmallBlock for BlockQ4_1 {
     const ZERO: i32 = 0;
     const HAS_MIN: bool = true;
 
-    #[inline]
+    #[inline(always)]
     fn unpack(&self, out: &mut UnpackedSmall) {
         out.q = nibbles_16(&self.qs);
         out.d = self.d.to_f32();

@@ -62,7 +62,7 @@ impl SmallBlock for BlockQ5_0 {
     const ZERO: i32 = 16;
     const HAS_MIN: bool = false;
 
-    #[inline]
+    #[inline(always)]
     fn unpack(&self, out: &mut UnpackedSmall) {
         out.q = five_bits(self.qh, &self.qs);
         out.d = self.d.to_f32();
@@ -74,7 +74,7 @@ impl SmallBlock for BlockQ5_1 {
     const ZERO: i32 = 0;
     const HAS_MIN: bool = true;
 
-    #[inline]
+    #[inline(always)]
     fn unpack(&self, out: &mut UnpackedSmall) {
         out.q = five_bits(self.qh, &self.qs);
         out.d = self.d.to_f32();
@@ -83,7 +83,7 @@ impl SmallBlock for BlockQ5_1 {
 }
 
 /// Joins the nibbles with their fifth bits.
-#[inline]
+#[inline(always)]
 fn five_bits(high: [u8; 4], low: &[u8; 16]) -> [u8; 32] {
     let high = u32::from_le_bytes(high);
     let mut q = nibbles_16(low);

@@ -53,7 +53,7 @@ impl SuperBlock for BlockQ6K {
     const ZERO: i32 = 32;
     const HAS_MIN: bool = false;
 
-    #[inline]
+    #[inline(always)]
     fn unpack(&self, out: &mut UnpackedSuper) {
         for half in 0..2 {
             for i in 0..32 {

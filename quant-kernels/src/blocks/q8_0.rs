@@ -22,7 +22,7 @@ impl SmallBlock for BlockQ8_0 {
     const ZERO: i32 = 128;
     const HAS_MIN: bool = false;
 
-    #[inline]
+    #[inline(always)]
     fn unpack(&self, out: &mut UnpackedSmall) {
         for i in 0..32 {
             out.q[i] = self.qs[i] ^ 0x80;
