@@ -137,7 +137,7 @@ impl Team<'_> {
         input.check(&out);
         let n_head_kv = input.n_head / input.group();
         if input.n_tokens == 1 && n_head_kv < 4 * self.n_threads() && input.n_chunks(0) > 1 {
-            self.spread(input, scratch, out);
+            self.spread(input, scratch, out.data);
         } else {
             self.walk(input, out);
         }
@@ -171,7 +171,7 @@ impl Team<'_> {
     }
 
     /// One token: units of a head and a chunk, then a merge per head.
-    fn spread(&self, input: AttentionInput<'_>, scratch: &mut AttentionScratch, out: MatMut<'_>) {
+    fn spread(&self, input: AttentionInput<'_>, scratch: &mut AttentionScratch, out: &mut [f32]) {
         let (group, dim, n_chunks) = (input.group(), input.head_dim(), input.n_chunks(0));
         let unit = group * (dim + 2);
         scratch
@@ -202,7 +202,7 @@ impl Team<'_> {
             }
         });
         let heads = scratch.partials.chunks_mut(n_chunks * unit);
-        for (units, out) in heads.zip(out.data.chunks_mut(group * dim)) {
+        for (units, out) in heads.zip(out.chunks_mut(group * dim)) {
             self.isa().run(Finish {
                 group,
                 dim,

@@ -56,9 +56,19 @@ pub(crate) trait SuperBlock: Pod {
     /// Whether the format has minimums.
     const HAS_MIN: bool;
 
+    /// The values of the stored codes, for formats that look their integers up.
+    const TABLE: Option<[u8; 16]> = None;
+
     /// Writes the integers and factors of this block. With `SUB == 32` only the first eight
     /// scales and minimums are written.
     fn unpack(&self, out: &mut UnpackedSuper);
+
+    /// As [`Self::unpack`], with codes into [`Self::TABLE`] where there is one: a kernel with a
+    /// byte shuffle looks them up by itself.
+    #[inline(always)]
+    fn unpack_codes(&self, out: &mut UnpackedSuper) {
+        self.unpack(out);
+    }
 }
 
 /// What [`SuperBlock::unpack`] writes.
@@ -84,8 +94,18 @@ pub(crate) trait SmallBlock: Pod {
     /// Whether the format has an offset `m`.
     const HAS_MIN: bool;
 
+    /// The values of the stored codes, for formats that look their integers up.
+    const TABLE: Option<[u8; 16]> = None;
+
     /// Writes the integers and factors of this block.
     fn unpack(&self, out: &mut UnpackedSmall);
+
+    /// As [`Self::unpack`], with codes into [`Self::TABLE`] where there is one: a kernel with a
+    /// byte shuffle looks them up by itself.
+    #[inline(always)]
+    fn unpack_codes(&self, out: &mut UnpackedSmall) {
+        self.unpack(out);
+    }
 }
 
 /// What [`SmallBlock::unpack`] writes.

@@ -328,8 +328,11 @@ impl Crew<'_> {
         work: impl Fn(&mut S, usize, Range<usize>, TileMut<'_>) + Sync,
     ) {
         let n_units = check_bands(&out, bands, n_bands, strip_len);
-        let stride = out.n_cols;
-        let start = SharedMut::new(out.data);
+        let MatMut {
+            data,
+            n_cols: stride,
+        } = out;
+        let start = SharedMut::new(data);
         self.for_each_unit(n_units, state, |state, unit| {
             let (mut idx, mut strip, mut band) = (0, unit, bands(0));
             while strip >= band.cols.len().div_ceil(strip_len) {
@@ -407,9 +410,11 @@ impl<'a, T> SharedMut<'a, T> {
             offset <= self.len && len <= self.len - offset,
             "part outside of the slice"
         );
+        // SAFETY: the offset is inside the borrowed slice (asserted).
+        let start = unsafe { self.start.add(offset) };
         // SAFETY: the part is inside the borrowed slice (asserted), and nobody else has it
         // (the caller's promise).
-        unsafe { std::slice::from_raw_parts_mut(self.start.add(offset), len) }
+        unsafe { std::slice::from_raw_parts_mut(start, len) }
     }
 }
 

@@ -27,7 +27,7 @@ struct Case {
 
 impl Case {
     fn new(ty: KvType, n_head: usize, n_head_kv: usize, n_positions: usize) -> Self {
-        let shape = KvShape::new(ty, ty, 2, n_head_kv, HEAD_DIM).unwrap();
+        let shape = KvShape::new(ty, ty, 2, n_head_kv, HEAD_DIM).expect("a shape");
         let mut blocks = vec![KvBlock::new(shape); n_positions.div_ceil(KV_BLOCK)];
         for position in 0..n_positions {
             for head in 0..n_head_kv {
@@ -48,7 +48,7 @@ impl Case {
 
     /// Queries for the positions from `first` on, `batch` at a time.
     fn run(&self, isa: Isa, n_threads: usize, first: usize, batch: usize) -> Vec<u32> {
-        let cpu = Cpu::new(isa, NonZeroUsize::new(n_threads).unwrap()).unwrap();
+        let cpu = Cpu::new(isa, NonZeroUsize::new(n_threads).expect("threads")).expect("a team");
         let width = self.n_head * HEAD_DIM;
         let mut scratch = AttentionScratch::default();
         let mut all = Vec::new();
@@ -103,10 +103,10 @@ impl Case {
 fn batch_threads_and_instruction_set_do_not_change_a_bit() {
     for ty in [KvType::F32, KvType::F16, KvType::BF16, KvType::Q8_0] {
         for (n_head, n_head_kv) in [(4, 2), (8, 1), (13, 1), (3, 3)] {
-            let case = Case::new(ty, n_head, n_head_kv, 150);
-            let expected = case.run(Isa::SCALAR, 1, 0, 150);
+            let case = Case::new(ty, n_head, n_head_kv, 90);
+            let expected = case.run(Isa::SCALAR, 1, 0, 90);
             for isa in Isa::available() {
-                for (n_threads, batch) in [(1, 1), (2, 7), (3, 64), (4, 150)] {
+                for (n_threads, batch) in [(1, 1), (2, 7), (4, 90)] {
                     let got = case.run(isa, n_threads, 0, batch);
                     assert!(
                         got == expected,

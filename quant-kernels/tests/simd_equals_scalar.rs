@@ -24,7 +24,7 @@ impl Bytes {
 /// Blocks of any bits, with factors that keep the results finite.
 fn weights(ty: QuantType, n_rows: usize, n_cols: usize, seed: u64) -> Vec<u8> {
     let mut random = Bytes(seed);
-    let mut bytes: Vec<u8> = (0..n_rows * ty.row_bytes(n_cols).unwrap())
+    let mut bytes: Vec<u8> = (0..n_rows * ty.row_bytes(n_cols).expect("whole blocks"))
         .map(|_| random.next() as u8)
         .collect();
     match ty {
@@ -100,12 +100,12 @@ fn product(cpu: &Cpu, w: MatRef<'_>, up: Option<MatRef<'_>>, x: &[f32], rows: &[
 }
 
 fn cpu(isa: Isa, n_threads: usize) -> Cpu {
-    Cpu::new(isa, NonZeroUsize::new(n_threads).unwrap()).unwrap()
+    Cpu::new(isa, NonZeroUsize::new(n_threads).expect("threads")).expect("a team")
 }
 
 fn check(ty: QuantType, n_rows: usize, n_cols: usize, n_tokens: usize, seed: u64) {
     let bytes = weights(ty, n_rows, n_cols, seed);
-    let w = MatRef::new(ty, n_rows, n_cols, &bytes).unwrap();
+    let w = MatRef::new(ty, n_rows, n_cols, &bytes).expect("a matrix");
     let x = tokens(n_tokens, n_cols, seed);
     let all: Vec<u32> = (0..n_tokens as u32).collect();
     let expected = product(&cpu(Isa::SCALAR, 1), w, None, &x, &all);

@@ -11,6 +11,22 @@ pub(super) fn load_u8(bytes: &[u8; 32]) -> __m256i {
     unsafe { _mm256_loadu_si256(bytes.as_ptr().cast()) }
 }
 
+/// Looks codes up in a table of sixteen bytes; without one they are values already.
+#[target_feature(enable = "avx2")]
+#[inline]
+pub(super) fn look_up(table: Option<[u8; 16]>, codes: __m256i) -> __m256i {
+    match table {
+        Some(table) => {
+            let table = _mm_set_epi64x(
+                i64::from_le_bytes(*table.last_chunk().expect("sixteen bytes")),
+                i64::from_le_bytes(*table.first_chunk().expect("sixteen bytes")),
+            );
+            _mm256_shuffle_epi8(_mm256_broadcastsi128_si256(table), codes)
+        }
+        None => codes,
+    }
+}
+
 /// Loads 32 signed bytes.
 #[target_feature(enable = "avx2")]
 #[inline]

@@ -5,7 +5,7 @@
 
 use std::arch::x86_64::*;
 
-use super::load::{load_u8, store_pairs, store_u8};
+use super::load::{load_u8, look_up, store_pairs, store_u8};
 use crate::{
     blocks::{SmallBlock, SuperBlock, UnpackedSmall, UnpackedSuper},
     panel::{ROWS, SmallPanel, SuperPanel},
@@ -19,7 +19,7 @@ pub(super) fn superblocks<B: SuperBlock>(rows: [&B; ROWS], panel: &mut SuperPane
     let mut scales = [[0u8; 32]; ROWS];
     let mut mins = [[0u8; 32]; ROWS];
     for (r, block) in rows.into_iter().enumerate() {
-        block.unpack(&mut unpacked);
+        block.unpack_codes(&mut unpacked);
         for (eighth, bytes) in q.iter_mut().zip(unpacked.q.as_chunks::<32>().0) {
             eighth[r] = *bytes;
         }
@@ -31,7 +31,10 @@ pub(super) fn superblocks<B: SuperBlock>(rows: [&B; ROWS], panel: &mut SuperPane
         for half in 0..2 {
             let dwords = transpose(&eighth.as_chunks::<8>().0[half]);
             for (out, dword) in out.iter_mut().zip(dwords) {
-                store_u8(&mut out.as_chunks_mut::<32>().0[half], dword);
+                store_u8(
+                    &mut out.as_chunks_mut::<32>().0[half],
+                    look_up(B::TABLE, dword),
+                );
             }
         }
     }
@@ -71,14 +74,17 @@ pub(super) fn small_blocks<B: SmallBlock>(rows: [&B; ROWS], panel: &mut SmallPan
     let mut unpacked = UnpackedSmall::ZEROED;
     let mut q = [[0u8; 32]; ROWS];
     for (r, block) in rows.into_iter().enumerate() {
-        block.unpack(&mut unpacked);
+        block.unpack_codes(&mut unpacked);
         q[r] = unpacked.q;
         (panel.d[r], panel.m[r]) = (unpacked.d, unpacked.m);
     }
     for half in 0..2 {
         let dwords = transpose(&q.as_chunks::<8>().0[half]);
         for (out, dword) in panel.q.iter_mut().zip(dwords) {
-            store_u8(&mut out.as_chunks_mut::<32>().0[half], dword);
+            store_u8(
+                &mut out.as_chunks_mut::<32>().0[half],
+                look_up(B::TABLE, dword),
+            );
         }
     }
 }

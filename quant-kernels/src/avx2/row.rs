@@ -6,7 +6,7 @@
 use std::arch::x86_64::*;
 
 use super::{
-    load::{load_i8, load_i16, load_i16x8, load_u8},
+    load::{load_i8, load_i16, load_i16x8, load_u8, look_up},
     tile::{is_signed, products, zero_point},
 };
 use crate::{
@@ -27,7 +27,7 @@ pub(super) fn superblocks<B: SuperBlock>(strip: Strip<'_>, out: &mut TileMut<'_>
     for row in 0..strip.w.n_rows() {
         let mut totals = [0.0f32; TOKENS];
         for (i, block) in strip.blocks::<B>(row).iter().enumerate() {
-            block.unpack(&mut unpacked);
+            block.unpack_codes(&mut unpacked);
             for (t, total) in totals[..n_tokens].iter_mut().enumerate() {
                 let x = &strip.x.super_row(strip.x_row(t))[i];
                 *total = super_step::<B>(&unpacked, x, *total);
@@ -50,7 +50,7 @@ fn super_step<B: SuperBlock>(w: &UnpackedSuper, x: &ActSuper, total: f32) -> f32
             .zip(x.q.as_chunks::<32>().0)
             .enumerate()
     {
-        let (q, x) = (load_u8(q), load_i8(x));
+        let (q, x) = (look_up(B::TABLE, load_u8(q)), load_i8(x));
         let parts = if is_signed(B::ZERO) {
             products::<true>(q, x)
         } else {
@@ -89,7 +89,7 @@ pub(super) fn small_blocks<B: SmallBlock>(strip: Strip<'_>, out: &mut TileMut<'_
     for row in 0..strip.w.n_rows() {
         let mut totals = [0.0f32; TOKENS];
         for (i, block) in strip.blocks::<B>(row).iter().enumerate() {
-            block.unpack(&mut unpacked);
+            block.unpack_codes(&mut unpacked);
             for (t, total) in totals[..n_tokens].iter_mut().enumerate() {
                 let group = &strip.x.small_row(strip.x_row(t))[i / 8];
                 *total = small_step::<B>(&unpacked, group, i % 8, *total);
@@ -104,7 +104,10 @@ pub(super) fn small_blocks<B: SmallBlock>(strip: Strip<'_>, out: &mut TileMut<'_
 #[target_feature(enable = "avx2,fma")]
 #[inline]
 fn small_step<B: SmallBlock>(w: &UnpackedSmall, x: &ActSmall, part: usize, total: f32) -> f32 {
-    let (q, quants) = (load_u8(&w.q), load_i8(&x.q.as_chunks::<32>().0[part]));
+    let (q, quants) = (
+        look_up(B::TABLE, load_u8(&w.q)),
+        load_i8(&x.q.as_chunks::<32>().0[part]),
+    );
     let parts = if is_signed(B::ZERO) {
         products::<true>(q, quants)
     } else {

@@ -11,6 +11,22 @@ pub(super) fn load_u8(bytes: &[u8; 64]) -> __m512i {
     unsafe { _mm512_loadu_si512(bytes.as_ptr().cast()) }
 }
 
+/// Looks codes up in a table of sixteen bytes; without one they are values already.
+#[target_feature(enable = "avx512f,avx512bw")]
+#[inline]
+pub(super) fn look_up(table: Option<[u8; 16]>, codes: __m512i) -> __m512i {
+    match table {
+        Some(table) => {
+            let table = _mm_set_epi64x(
+                i64::from_le_bytes(*table.last_chunk().expect("sixteen bytes")),
+                i64::from_le_bytes(*table.first_chunk().expect("sixteen bytes")),
+            );
+            _mm512_shuffle_epi8(_mm512_broadcast_i32x4(table), codes)
+        }
+        None => codes,
+    }
+}
+
 /// Loads 64 signed bytes.
 #[target_feature(enable = "avx512f")]
 #[inline]

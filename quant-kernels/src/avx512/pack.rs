@@ -6,7 +6,7 @@
 
 use std::arch::x86_64::*;
 
-use super::load::{load_u8, store_i32, store_pairs, store_u8};
+use super::load::{load_u8, look_up, store_i32, store_pairs, store_u8};
 use crate::{
     blocks::{SmallBlock, SuperBlock, UnpackedSmall, UnpackedSuper},
     panel::{ROWS, SmallPanel, SuperPanel},
@@ -19,7 +19,7 @@ pub(super) fn superblocks<B: SuperBlock>(rows: [&B; ROWS], panel: &mut SuperPane
     let mut q = [[[0u8; 64]; ROWS]; 4];
     let mut headers = [[0u8; 64]; ROWS];
     for (r, block) in rows.into_iter().enumerate() {
-        block.unpack(&mut unpacked);
+        block.unpack_codes(&mut unpacked);
         for (quarter, bytes) in q.iter_mut().zip(unpacked.q.as_chunks::<64>().0) {
             quarter[r] = *bytes;
         }
@@ -28,18 +28,18 @@ pub(super) fn superblocks<B: SuperBlock>(rows: [&B; ROWS], panel: &mut SuperPane
     }
     for (quarter, out) in q.iter().zip(panel.q.as_chunks_mut::<16>().0) {
         for (out, dword) in out.iter_mut().zip(transpose(quarter)) {
-            store_u8(out, dword);
+            store_u8(out, look_up(B::TABLE, dword));
         }
     }
     let pairs = transpose(&headers);
     let n_pairs = 256 / B::SUB / 2;
     for i in 0..n_pairs {
-        let (even, odd) = (&mut panel.scales[2 * i..2 * i + 2]).split_at_mut(1);
+        let even = _mm512_srai_epi32::<16>(_mm512_slli_epi32::<16>(pairs[i]));
+        store_i32(&mut panel.scales[2 * i], even);
         store_i32(
-            &mut even[0],
-            _mm512_srai_epi32::<16>(_mm512_slli_epi32::<16>(pairs[i])),
+            &mut panel.scales[2 * i + 1],
+            _mm512_srai_epi32::<16>(pairs[i]),
         );
-        store_i32(&mut odd[0], _mm512_srai_epi32::<16>(pairs[i]));
         let mins = if B::HAS_MIN {
             pairs[8 + i]
         } else {
@@ -56,7 +56,7 @@ pub(super) fn small_blocks<B: SmallBlock>(rows: [[&B; 2]; ROWS], panels: &mut [S
     let mut q = [[0u8; 64]; ROWS];
     for (r, blocks) in rows.into_iter().enumerate() {
         for (i, block) in blocks.into_iter().enumerate() {
-            block.unpack(&mut unpacked);
+            block.unpack_codes(&mut unpacked);
             q[r].as_chunks_mut::<32>().0[i] = unpacked.q;
             (panels[i].d[r], panels[i].m[r]) = (unpacked.d, unpacked.m);
         }
@@ -64,7 +64,7 @@ pub(super) fn small_blocks<B: SmallBlock>(rows: [[&B; 2]; ROWS], panels: &mut [S
     let dwords = transpose(&q);
     for (panel, dwords) in panels.iter_mut().zip(dwords.as_chunks::<8>().0) {
         for (out, dword) in panel.q.iter_mut().zip(dwords) {
-            store_u8(out, *dword);
+            store_u8(out, look_up(B::TABLE, *dword));
         }
     }
 }

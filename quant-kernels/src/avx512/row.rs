@@ -5,7 +5,7 @@
 
 use std::arch::x86_64::*;
 
-use super::load::{load_i8, load_i16, load_u8};
+use super::load::{load_i8, load_i16, load_u8, look_up};
 use crate::{
     activations::{ActSmall, ActSuper},
     blocks::{SmallBlock, SuperBlock, UnpackedSmall, UnpackedSuper},
@@ -24,7 +24,7 @@ pub(super) fn superblocks<B: SuperBlock>(strip: Strip<'_>, out: &mut TileMut<'_>
     for row in 0..strip.w.n_rows() {
         let mut totals = [0.0f32; TOKENS];
         for (i, block) in strip.blocks::<B>(row).iter().enumerate() {
-            block.unpack(&mut unpacked);
+            block.unpack_codes(&mut unpacked);
             for (t, total) in totals[..n_tokens].iter_mut().enumerate() {
                 let x = &strip.x.super_row(strip.x_row(t))[i];
                 *total = super_step::<B>(&unpacked, x, *total);
@@ -50,7 +50,7 @@ fn super_step<B: SuperBlock>(w: &UnpackedSuper, x: &ActSuper, total: f32) -> f32
             .zip(x.q.as_chunks::<64>().0)
             .enumerate()
     {
-        let parts = _mm512_dpbusd_epi32(zero, load_u8(q), load_i8(x));
+        let parts = _mm512_dpbusd_epi32(zero, look_up(B::TABLE, load_u8(q)), load_i8(x));
         let places = _mm512_set_epi32(3, 3, 3, 3, 2, 2, 2, 2, 1, 1, 1, 1, 0, 0, 0, 0);
         let places = if B::SUB == 16 {
             _mm512_add_epi32(places, _mm512_set1_epi32(4 * i as i32))
@@ -100,7 +100,7 @@ pub(super) fn small_blocks<B: SmallBlock>(strip: Strip<'_>, out: &mut TileMut<'_
         for (i, blocks) in strip.blocks::<B>(row).chunks(8).enumerate() {
             let mut group = SmallGroup::ZEROED;
             for (b, block) in blocks.iter().enumerate() {
-                block.unpack(&mut unpacked);
+                block.unpack_codes(&mut unpacked);
                 group.q.as_chunks_mut::<32>().0[b] = unpacked.q;
                 (group.d[b], group.m[b]) = (unpacked.d, unpacked.m);
             }
@@ -138,7 +138,7 @@ fn small_step<B: SmallBlock>(w: &SmallGroup, n_blocks: usize, x: &ActSmall, tota
     let mut parts = [zero; 4];
     for i in 0..4 {
         let (q, x) = (&w.q.as_chunks::<64>().0[i], &x.q.as_chunks::<64>().0[i]);
-        parts[i] = _mm512_dpbusd_epi32(zero, load_u8(q), load_i8(x));
+        parts[i] = _mm512_dpbusd_epi32(zero, look_up(B::TABLE, load_u8(q)), load_i8(x));
     }
     let sums = fold_small(parts);
     let mut total = total;

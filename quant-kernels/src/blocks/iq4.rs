@@ -89,10 +89,17 @@ impl BlockIq4Xs {
 impl SmallBlock for BlockIq4Nl {
     const ZERO: i32 = 128;
     const HAS_MIN: bool = false;
+    const TABLE: Option<[u8; 16]> = Some(BIASED);
 
     #[inline(always)]
     fn unpack(&self, out: &mut UnpackedSmall) {
-        out.q = look_up(nibbles_16(&self.qs), &BIASED);
+        self.unpack_codes(out);
+        out.q = look_up(out.q, &BIASED);
+    }
+
+    #[inline(always)]
+    fn unpack_codes(&self, out: &mut UnpackedSmall) {
+        out.q = nibbles_16(&self.qs);
         out.d = self.d.to_f32();
         out.m = 0.0;
     }
@@ -102,13 +109,21 @@ impl SuperBlock for BlockIq4Xs {
     const SUB: usize = 32;
     const ZERO: i32 = 128;
     const HAS_MIN: bool = false;
+    const TABLE: Option<[u8; 16]> = Some(BIASED);
 
     #[inline(always)]
     fn unpack(&self, out: &mut UnpackedSuper) {
+        self.unpack_codes(out);
+        for q in out.q.as_chunks_mut::<32>().0 {
+            *q = look_up(*q, &BIASED);
+        }
+    }
+
+    #[inline(always)]
+    fn unpack_codes(&self, out: &mut UnpackedSuper) {
         let high = u16::from_le_bytes(self.scales_h);
         for s in 0..8 {
-            let q = look_up(nibbles_16(&self.qs[s]), &BIASED);
-            out.q[32 * s..32 * s + 32].copy_from_slice(&q);
+            out.q.as_chunks_mut::<32>().0[s] = nibbles_16(&self.qs[s]);
             let low = self.scales_l[s / 2] >> (4 * (s % 2)) & 15;
             out.scales[s] = i16::from(low) + ((high >> (2 * s) & 3) << 4) as i16 - 32;
         }

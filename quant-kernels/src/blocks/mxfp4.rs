@@ -48,10 +48,17 @@ impl BlockMxfp4 {
 impl SmallBlock for BlockMxfp4 {
     const ZERO: i32 = 12;
     const HAS_MIN: bool = false;
+    const TABLE: Option<[u8; 16]> = Some(BIASED);
 
     #[inline(always)]
     fn unpack(&self, out: &mut UnpackedSmall) {
-        out.q = look_up(nibbles_16(&self.qs), &BIASED);
+        self.unpack_codes(out);
+        out.q = look_up(out.q, &BIASED);
+    }
+
+    #[inline(always)]
+    fn unpack_codes(&self, out: &mut UnpackedSmall) {
+        out.q = nibbles_16(&self.qs);
         out.d = half_power(self.e);
         out.m = 0.0;
     }
