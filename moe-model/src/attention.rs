@@ -1,0 +1,137 @@
+//! One layer's attention: norm, queries, keys and values, rotation, cache, output.
+//!
+//! Grouped-query attention: `H / K` query heads share a key/value head. Each query and key
+//! head is normed by itself before it is rotated, which is what Qwen3 adds to Llama.
+
+use quant_kernels::{AttentionInput, Forms, MatMut, Product, Team};
+
+use crate::{
+    Config, KvCache,
+    forward::{add_and_check, norm_rows},
+    kv_cache::KvRows,
+    state::{Buffers, recycle},
+    weights::LayerWeights,
+};
+
+/// Heads that one unit of work norms and rotates.
+const UNIT_HEADS: usize = 4;
+
+/// Where a layer is in the model, and a batch in the sequence.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Place {
+    pub(crate) layer: usize,
+    /// Position of the first token of the batch.
+    pub(crate) first: usize,
+    pub(crate) n_tokens: usize,
+}
+
+/// Adds the output of attention to the residual stream; returns whether it is finite.
+pub(crate) fn forward(
+    team: &Team<'_>,
+    config: &Config,
+    layer: &LayerWeights<'_>,
+    place: Place,
+    cache: &mut KvCache,
+    b: &mut Buffers,
+) -> bool {
+    let (n_embd, q_len, kv_len) = (config.n_embd, config.q_len(), config.kv_len());
+    norm_rows(
+        team,
+        &b.residual,
+        &layer.attn_norm,
+        config.rms_eps,
+        &mut b.normed,
+    );
+    project(team, config, layer, place.n_tokens, b);
+    norm_and_rotate(team, config, layer, b);
+    let rows = KvRows {
+        keys: &b.rotated[q_len..],
+        keys_stride: q_len + kv_len,
+        values: &b.qkv[q_len + kv_len..],
+        values_stride: config.qkv_len(),
+    };
+    cache.write(team, place.layer, place.first, place.n_tokens, rows);
+    let input = AttentionInput {
+        q: &b.rotated,
+        q_stride: q_len + kv_len,
+        n_head: config.n_head,
+        scale: 1.0 / (config.head_dim as f32).sqrt(),
+        blocks: cache.blocks(),
+        layer: place.layer,
+        n_past: place.first,
+        n_tokens: place.n_tokens,
+    };
+    team.attention(input, &mut b.attention, MatMut::new(&mut b.attended, q_len));
+    let forms = Forms::default().with(layer.attn_output.ty().activation_form());
+    team.activate(&b.attended, q_len, forms, &mut b.activations);
+    let output = Product {
+        w: layer.attn_output,
+        up: None,
+        x_rows: &b.rows[..place.n_tokens],
+        out_row: 0,
+        out_col: 0,
+    };
+    team.products(
+        &[output],
+        &b.activations,
+        MatMut::new(&mut b.attn_out, n_embd),
+    );
+    add_and_check(team, &mut b.residual, &b.attn_out, n_embd)
+}
+
+/// `qkv = [Wq · x, Wk · x, Wv · x]`, one phase.
+fn project(
+    team: &Team<'_>,
+    config: &Config,
+    layer: &LayerWeights<'_>,
+    n_tokens: usize,
+    b: &mut Buffers,
+) {
+    let matrices = [layer.attn_q, layer.attn_k, layer.attn_v];
+    let forms = matrices.iter().fold(Forms::default(), |forms, w| {
+        forms.with(w.ty().activation_form())
+    });
+    team.activate(&b.normed, config.n_embd, forms, &mut b.activations);
+    let mut products = recycle(std::mem::take(&mut b.products));
+    let mut out_col = 0;
+    for w in matrices {
+        products.push(Product {
+            w,
+            up: None,
+            x_rows: &b.rows[..n_tokens],
+            out_row: 0,
+            out_col,
+        });
+        out_col += w.n_rows();
+    }
+    team.products(
+        &products,
+        &b.activations,
+        MatMut::new(&mut b.qkv, config.qkv_len()),
+    );
+    b.products = recycle(products);
+}
+
+/// Norms and rotates every query and key head.
+fn norm_and_rotate(team: &Team<'_>, config: &Config, layer: &LayerWeights<'_>, b: &mut Buffers) {
+    let Buffers {
+        rotated, qkv, rope, ..
+    } = b;
+    let (dim, isa) = (config.head_dim, team.isa());
+    let (n_head, n_heads) = (config.n_head, config.n_head + config.n_head_kv);
+    team.for_each_chunk(rotated, UNIT_HEADS * dim, |unit, heads| {
+        for (idx, out) in heads.chunks_mut(dim).enumerate() {
+            let idx = unit * UNIT_HEADS + idx;
+            let (token, head) = (idx / n_heads, idx % n_heads);
+            let weight = if head < n_head {
+                &layer.attn_q_norm
+            } else {
+                &layer.attn_k_norm
+            };
+            let x = &qkv[token * config.qkv_len() + head * dim..][..dim];
+            isa.rms_norm(x, weight, config.rms_eps, out);
+            let (cos, sin) = rope.row(token);
+            isa.rope(out, cos, sin);
+        }
+    });
+}

@@ -1,0 +1,259 @@
+//! Everything that can be wrong with a model file, a model, or a forward pass.
+//!
+//! Names that come from a file are escaped and shortened before they enter an error, so a
+//! message is one line of printable text whatever the file holds.
+
+use std::{io, path::PathBuf};
+
+use gguf_format::{GgmlType, GgufError};
+use quant_kernels::KernelError;
+
+/// An error of this crate.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ModelError {
+    /// There is no such file.
+    #[error("{}: no such file", path.display())]
+    NotFound {
+        /// The file asked for.
+        path: PathBuf,
+    },
+    /// The process may not read the file.
+    #[error("{}: permission denied", path.display())]
+    PermissionDenied {
+        /// The file asked for.
+        path: PathBuf,
+    },
+    /// The path names a folder.
+    #[error("{}: expected a GGUF file, found a folder", path.display())]
+    IsDirectory {
+        /// The path asked for.
+        path: PathBuf,
+    },
+    /// The path names a pipe, a device or a socket.
+    #[error("{}: expected a regular file, found a pipe, device or socket", path.display())]
+    NotRegular {
+        /// The path asked for.
+        path: PathBuf,
+    },
+    /// The file has no bytes.
+    #[error("{}: the file is empty", path.display())]
+    Empty {
+        /// The file.
+        path: PathBuf,
+    },
+    /// The system refused to open or map the file.
+    #[error("{}: cannot be {action}", path.display())]
+    Io {
+        /// The file.
+        path: PathBuf,
+        /// What was tried, as in `opened` or `mapped`.
+        action: &'static str,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// The bytes of a file are not a valid GGUF file.
+    #[error("{}: not a usable GGUF file", path.display())]
+    File {
+        /// The file, or what stands for it.
+        path: PathBuf,
+        /// What is wrong with it.
+        source: Box<GgufError>,
+    },
+    /// The model is of an architecture that is not implemented.
+    #[error("architecture `{found}` is not supported; supported: {supported}")]
+    Architecture {
+        /// The architecture the file names, escaped.
+        found: String,
+        /// Those that are implemented.
+        supported: String,
+    },
+    /// A metadata key that the model needs is not there.
+    #[error("metadata key `{key}` is missing, expected {expected}")]
+    MissingKey {
+        /// The key.
+        key: String,
+        /// The type it should have.
+        expected: String,
+    },
+    /// A metadata value has the wrong type, or its type cannot hold it.
+    #[error("metadata cannot be read")]
+    Key {
+        /// What is wrong; names key, offset, expected and found type.
+        source: Box<GgufError>,
+    },
+    /// A metadata value makes no sense, alone or beside the others.
+    #[error("metadata key `{key}`: expected {expected}, found {found}")]
+    InvalidKey {
+        /// The key.
+        key: String,
+        /// What would be right.
+        expected: String,
+        /// What is there.
+        found: String,
+    },
+    /// A tensor of the model is not there.
+    #[error("tensor `{name}` is missing, expected shape {expected}")]
+    MissingTensor {
+        /// The tensor.
+        name: String,
+        /// The shape it should have, slowest dimension first.
+        expected: String,
+    },
+    /// A tensor has another shape than the metadata asks for.
+    #[error("tensor `{name}`: expected shape {expected:?}, found {found:?}")]
+    TensorShape {
+        /// The tensor.
+        name: String,
+        /// The shape it should have, slowest dimension first.
+        expected: Vec<usize>,
+        /// The shape it has, in the same order.
+        found: Vec<u64>,
+    },
+    /// A tensor has a type that cannot be multiplied.
+    #[error("tensor `{name}`: expected {expected}, found {found}")]
+    TensorType {
+        /// The tensor.
+        name: String,
+        /// The types that would do.
+        expected: &'static str,
+        /// The type it has.
+        found: GgmlType,
+    },
+    /// A tensor would change the model's answer in a way that is not implemented.
+    #[error("tensor `{name}` belongs to no Qwen3-MoE model: {why}")]
+    ForeignTensor {
+        /// The tensor, escaped.
+        name: String,
+        /// What it would mean.
+        why: &'static str,
+    },
+    /// The kernels refused a shape.
+    #[error("{what} cannot be computed")]
+    Kernel {
+        /// What was to be made.
+        what: String,
+        /// Why it was refused.
+        source: KernelError,
+    },
+    /// An option of a state is out of its range.
+    #[error("{option}: expected {expected}, found {found}")]
+    Option {
+        /// The option.
+        option: &'static str,
+        /// The range.
+        expected: String,
+        /// The value.
+        found: usize,
+    },
+    /// A state was made for a model of another shape.
+    #[error("the state was made for another model")]
+    ForeignState,
+    /// A forward pass was asked for no tokens.
+    #[error("no tokens: a forward pass needs at least one")]
+    NoTokens,
+    /// The tokens do not fit into the cache.
+    #[error("the context holds {n_ctx} tokens: {n_past} are in it and {n_tokens} more do not fit")]
+    ContextFull {
+        /// Positions the cache may hold.
+        n_ctx: usize,
+        /// Positions it holds.
+        n_past: usize,
+        /// Tokens of the call.
+        n_tokens: usize,
+    },
+    /// A token id is not in the vocabulary.
+    #[error("token {token} at position {position}: expected an id below {n_vocab}")]
+    TokenOutOfRange {
+        /// The id.
+        token: u32,
+        /// Its position in the context.
+        position: usize,
+        /// Ids of the model.
+        n_vocab: usize,
+    },
+    /// A NaN or an infinity arose.
+    #[error("the {stage} at position {position} is not finite: {}", where_of(*layer))]
+    NotFinite {
+        /// The step of the pass in which it was first seen.
+        stage: Stage,
+        /// The layer of that step; none for the steps before and after the layers.
+        layer: Option<usize>,
+        /// The position of the token.
+        position: usize,
+    },
+}
+
+/// A step of the forward pass after which values are checked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stage {
+    /// The row of the embedding matrix.
+    Embedding,
+    /// The residual stream after attention.
+    Attention,
+    /// The scores of the router.
+    Router,
+    /// The residual stream after the experts.
+    Experts,
+    /// The logits.
+    Logits,
+}
+
+impl std::fmt::Display for Stage {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Embedding => "embedding",
+            Self::Attention => "attention output",
+            Self::Router => "router score",
+            Self::Experts => "expert output",
+            Self::Logits => "logit",
+        })
+    }
+}
+
+fn where_of(layer: Option<usize>) -> String {
+    layer.map_or_else(
+        || "outside the layers".to_owned(),
+        |layer| format!("layer {layer}"),
+    )
+}
+
+/// Escapes and shortens text from a file.
+pub(crate) fn quote(text: &str) -> String {
+    const LONGEST: usize = 64;
+    let mut quoted: String = text
+        .chars()
+        .take(LONGEST)
+        .flat_map(char::escape_debug)
+        .collect();
+    if text.chars().nth(LONGEST).is_some() {
+        quoted.push('…');
+    }
+    quoted
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn text_of_a_file_becomes_one_short_line() {
+        assert_eq!(quote("llama"), "llama");
+        assert_eq!(quote("a\nb\u{1b}"), "a\\nb\\u{1b}");
+        assert_eq!(quote(&"x".repeat(70)), format!("{}…", "x".repeat(64)));
+    }
+
+    #[test]
+    fn what_is_not_finite_names_step_layer_and_position() {
+        let error = |layer| ModelError::NotFinite {
+            stage: Stage::Experts,
+            layer,
+            position: 7,
+        };
+        assert_eq!(
+            error(Some(3)).to_string(),
+            "the expert output at position 7 is not finite: layer 3"
+        );
+        assert!(error(None).to_string().ends_with("outside the layers"));
+    }
+}
