@@ -15,12 +15,16 @@ mod decode_stream;
 mod error;
 mod gguf;
 mod json;
+mod message;
 mod special_ids;
 mod split;
+mod template;
 mod tokenizer;
 mod vocabulary;
 
 pub use added::SpecialTokens;
 pub use decode_stream::DecodeStream;
 pub use error::{TemplateError, TokenizerError};
+pub use message::{Content, Message};
+pub use template::ChatTemplate;
 pub use tokenizer::Tokenizer;
