@@ -1,3 +1,49 @@
-//! xtask
+//! Workspace tasks, run as `cargo xtask TASK`: flags here, one file per task.
 
-fn main() {}
+#![forbid(unsafe_code)]
+#![expect(clippy::print_stdout, reason = "a program's output")]
+
+mod ci;
+mod error;
+mod synth_model;
+mod tidy;
+mod workspace;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+use crate::workspace::Workspace;
+
+/// Tasks of the workspace.
+#[derive(Debug, Parser)]
+#[command(name = "cargo xtask", bin_name = "cargo xtask")]
+struct Args {
+    #[command(subcommand)]
+    task: Task,
+}
+
+#[derive(Debug, Subcommand)]
+enum Task {
+    /// Run every check: format, lints, docs, tests, tidy
+    Ci,
+    /// Check the rules of the repository that compilers do not know
+    Tidy,
+    /// Write a synthetic Qwen3-MoE model
+    SynthModel(synth_model::Args),
+}
+
+fn main() -> ExitCode {
+    let result = match Args::parse().task {
+        Task::Ci => Workspace::find().and_then(|workspace| ci::run(&workspace)),
+        Task::Tidy => Workspace::find().and_then(|workspace| tidy::run(&workspace)),
+        Task::SynthModel(args) => synth_model::run(&args),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            error.report();
+            ExitCode::from(error.exit_code())
+        }
+    }
+}

@@ -1,0 +1,140 @@
+//! What CI runs, and what is run before a commit: every check, cheapest first.
+
+use std::time::Instant;
+
+use crate::{error::TaskError, tidy, workspace::Workspace};
+
+/// The test command of the README.
+const TEST: [&str; 2] = ["test", "--workspace"];
+
+/// One check.
+struct Step {
+    name: &'static str,
+    work: Work,
+}
+
+/// How a check is done.
+enum Work {
+    /// By cargo, with these arguments.
+    Cargo(&'static [&'static str]),
+    /// By cargo, with warnings of rustdoc as errors.
+    Doc(&'static [&'static str]),
+    /// By this program.
+    Task(fn(&Workspace) -> Result<(), TaskError>),
+}
+
+const STEPS: [Step; 5] = [
+    Step {
+        name: "format",
+        work: Work::Cargo(&["fmt", "--all", "--check"]),
+    },
+    Step {
+        name: "tidy",
+        work: Work::Task(tidy::run),
+    },
+    Step {
+        name: "lints",
+        work: Work::Cargo(&[
+            "clippy",
+            "--workspace",
+            "--all-targets",
+            "--",
+            "-D",
+            "warnings",
+        ]),
+    },
+    Step {
+        name: "docs",
+        work: Work::Doc(&["doc", "--workspace", "--no-deps"]),
+    },
+    Step {
+        name: "tests",
+        work: Work::Cargo(&TEST),
+    },
+];
+
+/// Runs the steps in order and stops at the first that fails.
+pub(crate) fn run(workspace: &Workspace) -> Result<(), TaskError> {
+    let start = Instant::now();
+    for (idx, step) in STEPS.iter().enumerate() {
+        let name = step.name;
+        let place = format!("{}/{}", idx + 1, STEPS.len());
+        println!("── {place} {name}: {}", step.describe());
+        let step_start = Instant::now();
+        let result = step.run(workspace);
+        let verdict = if result.is_ok() { "ok" } else { "FAILED" };
+        println!(
+            "── {place} {name}: {verdict} in {:.1} s",
+            step_start.elapsed().as_secs_f64()
+        );
+        result?;
+    }
+    println!(
+        "ci: all {} steps passed in {:.1} s",
+        STEPS.len(),
+        start.elapsed().as_secs_f64()
+    );
+    Ok(())
+}
+
+impl Step {
+    fn describe(&self) -> String {
+        match self.work {
+            Work::Cargo(args) | Work::Doc(args) => format!("cargo {}", args.join(" ")),
+            Work::Task(_) => format!("cargo xtask {}", self.name),
+        }
+    }
+
+    fn run(&self, workspace: &Workspace) -> Result<(), TaskError> {
+        let mut command = match self.work {
+            Work::Task(task) => return task(workspace),
+            Work::Cargo(args) => workspace.cargo(args),
+            Work::Doc(args) => {
+                let mut command = workspace.cargo(args);
+                command.env("RUSTDOCFLAGS", "-D warnings");
+                command
+            }
+        };
+        let status = command.status().map_err(|source| TaskError::Start {
+            command: self.describe(),
+            source,
+        })?;
+        if status.success() {
+            return Ok(());
+        }
+        Err(TaskError::Command {
+            command: self.describe(),
+            status: status.to_string(),
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_tests_are_run_as_the_readme_says() {
+        let files = Workspace::find().unwrap().files().unwrap();
+        let readme = files.iter().find(|file| file.path == "README.md").unwrap();
+        let command = format!("cargo {}", TEST.join(" "));
+        assert!(
+            readme.text.contains(&command),
+            "README.md does not say `{command}`"
+        );
+    }
+
+    #[test]
+    fn a_failing_command_is_named() {
+        let step = Step {
+            name: "nothing",
+            work: Work::Cargo(&["no-such-command-of-cargo"]),
+        };
+        let error = step.run(&Workspace::find().unwrap()).unwrap_err();
+        assert!(
+            error
+                .to_string()
+                .starts_with("`cargo no-such-command-of-cargo` failed")
+        );
+    }
+}

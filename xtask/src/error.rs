@@ -1,0 +1,75 @@
+//! Why a task failed, and the exit code that says so.
+
+use std::{error::Error, io, path::PathBuf};
+
+use synth_model::SynthError;
+use thiserror::Error;
+
+/// A task that failed.
+#[derive(Debug, Error)]
+pub(crate) enum TaskError {
+    /// A file could not be read or written.
+    #[error("cannot {action} {}", path.display())]
+    File {
+        action: &'static str,
+        path: PathBuf,
+        source: io::Error,
+    },
+    /// A program could not be started.
+    #[error("cannot run `{command}`")]
+    Start { command: String, source: io::Error },
+    /// A program ended badly.
+    #[error("`{command}` failed: {status}")]
+    Command { command: String, status: String },
+    /// A program's output made no sense.
+    #[error("`{command}`: {reason}")]
+    Output { command: String, reason: String },
+    /// The repository breaks its rules; the list was printed.
+    #[error("{n} violations of the rules of the repository")]
+    Untidy { n: usize },
+    /// A model could not be made.
+    #[error("cannot make the model")]
+    Synth(#[from] SynthError),
+}
+
+impl TaskError {
+    /// Prints the error and its causes.
+    pub(crate) fn report(&self) {
+        eprintln!("error: {self}");
+        let mut cause = self.source();
+        while let Some(error) = cause {
+            eprintln!("  caused by: {error}");
+            cause = error.source();
+        }
+    }
+
+    /// Returns the exit code: those of `apr`.
+    pub(crate) fn exit_code(&self) -> u8 {
+        match self {
+            Self::File { .. } | Self::Start { .. } => 4,
+            Self::Synth(SynthError::Gguf(gguf_format::GgufError::Io { .. })) => 4,
+            Self::Synth(SynthError::UnknownPreset { .. } | SynthError::UnknownMix { .. }) => 2,
+            Self::Synth(SynthError::Gguf(_)) => 3,
+            Self::Command { .. } | Self::Output { .. } | Self::Untidy { .. } | Self::Synth(_) => 1,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn exit_codes_are_those_of_the_program() {
+        let missing = TaskError::File {
+            action: "read",
+            path: PathBuf::from("model.gguf"),
+            source: io::Error::from(io::ErrorKind::NotFound),
+        };
+        assert_eq!(missing.exit_code(), 4);
+        assert_eq!(missing.to_string(), "cannot read model.gguf");
+        let unknown = "q9".parse::<synth_model::TypeMix>().unwrap_err();
+        assert_eq!(TaskError::from(unknown).exit_code(), 2);
+        assert_eq!(TaskError::Untidy { n: 3 }.exit_code(), 1);
+    }
+}

@@ -1,0 +1,145 @@
+//! What a crate must not know: the invariants of ARCHITECTURE.md that show in the source.
+
+use super::{
+    Violation,
+    rust_code::{code, lines_with, rust_files, without_tests},
+};
+use crate::workspace::SourceFile;
+
+/// Something that crates do not do, and the words that give it away.
+struct Invariant {
+    /// The crates' folders.
+    crates: &'static [&'static str],
+    /// Files that may all the same.
+    except: &'static [&'static str],
+    words: &'static [&'static str],
+    message: &'static str,
+}
+
+const LIBRARIES: [&str; 7] = [
+    "gguf-format",
+    "quant-kernels",
+    "moe-model",
+    "tokenizer",
+    "sampler",
+    "generate",
+    "synth-model",
+];
+
+const INVARIANTS: [Invariant; 6] = [
+    Invariant {
+        crates: &LIBRARIES,
+        except: &[],
+        words: &[
+            "println!",
+            "print!",
+            "eprintln!",
+            "eprint!",
+            "process::exit",
+            "process::abort",
+        ],
+        message: "libraries neither print nor exit",
+    },
+    Invariant {
+        crates: &LIBRARIES,
+        // How long a thread spins before it sleeps changes no answer.
+        except: &["quant-kernels/src/pool.rs"],
+        words: &["std::env", "env::var", "env::args", "Instant", "SystemTime"],
+        message: "only binaries read arguments, environment and clock",
+    },
+    Invariant {
+        crates: &["gguf-format", "quant-kernels", "sampler", "synth-model"],
+        except: &[],
+        words: &["std::fs", "fs::", "File::open", "std::net"],
+        message: "this crate opens no file",
+    },
+    Invariant {
+        crates: &LIBRARIES,
+        except: &["quant-kernels/src/pool.rs"],
+        words: &["thread::spawn", "thread::Builder", "process::Command"],
+        message: "threads are started in quant-kernels/src/pool.rs",
+    },
+    Invariant {
+        crates: &["quant-kernels"],
+        except: &["quant-kernels/src/pool.rs"],
+        words: &["rayon"],
+        message: "rayon appears in pool.rs alone",
+    },
+    Invariant {
+        crates: &[
+            "gguf-format",
+            "moe-model",
+            "tokenizer",
+            "sampler",
+            "generate",
+            "synth-model",
+        ],
+        except: &[],
+        words: &["std::arch", "core::arch", "is_x86_feature_detected!"],
+        message: "instruction sets are the business of quant-kernels",
+    },
+];
+
+pub(super) fn check(files: &[SourceFile]) -> Vec<Violation> {
+    rust_files(files).flat_map(broken_by).collect()
+}
+
+fn broken_by(file: &SourceFile) -> Vec<Violation> {
+    let Some((krate, _)) = file.path.split_once("/src/") else {
+        return Vec::new();
+    };
+    let code = code(&file.text);
+    let code = without_tests(&code);
+    let mut violations = Vec::new();
+    for invariant in &INVARIANTS {
+        let path = file.path.as_str();
+        if !invariant.crates.contains(&krate) || invariant.except.contains(&path) {
+            continue;
+        }
+        for word in invariant.words {
+            violations.extend(lines_with(code, word).map(|line| {
+                let message = format!("`{word}`: {}", invariant.message);
+                Violation::new(format!("{path}:{line}"), message)
+            }));
+        }
+    }
+    violations
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{
+        super::testing::{broken, file},
+        *,
+    };
+
+    #[test]
+    fn each_invariant_finds_its_words() {
+        for invariant in &INVARIANTS {
+            for word in invariant.words {
+                let path = format!("{}/src/x.rs", invariant.crates[0]);
+                let found = broken(check, &[file(&path, &format!("\n{word}(x)"))]);
+                let expected = format!("{path}:2: `{word}`: {}", invariant.message);
+                assert!(found.contains(&expected), "{word}: {found:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn tests_comments_binaries_and_exceptions_are_free() {
+        let files = [
+            file(
+                "sampler/src/a.rs",
+                "// println!\n#[cfg(test)]\nmod tests { println!() }",
+            ),
+            file("sampler/tests/a.rs", "println!()"),
+            file("apr-cli/src/main.rs", "println!(); std::env::args()"),
+            file(
+                "quant-kernels/src/pool.rs",
+                "use rayon; std::thread::spawn(f)",
+            ),
+            file("gguf-format/src/a.rs", "offs::x"),
+        ];
+        assert_eq!(broken(check, &files), Vec::<String>::new());
+    }
+}

@@ -1,0 +1,110 @@
+//! Where unsafe code may live. Everywhere else the compiler forbids it, and this rule checks
+//! that it was told to.
+
+use super::{
+    Violation,
+    rust_code::{code, lines_with, rust_files},
+};
+use crate::workspace::SourceFile;
+
+/// The files that may say `unsafe`, and why.
+const ALLOWED: [(&str, &str); 11] = [
+    ("moe-model/src/file.rs", "the memory map"),
+    (
+        "quant-kernels/src/pool.rs",
+        "threads share the pieces of one buffer",
+    ),
+    (
+        "quant-kernels/src/lanes.rs",
+        "the border to code compiled with features",
+    ),
+    (
+        "quant-kernels/src/product.rs",
+        "the border to code compiled with features",
+    ),
+    (
+        "quant-kernels/src/avx2.rs",
+        "the border to code compiled with features",
+    ),
+    (
+        "quant-kernels/src/avx2/lanes.rs",
+        "the border to code compiled with features",
+    ),
+    (
+        "quant-kernels/src/avx2/load.rs",
+        "loads and stores take pointers",
+    ),
+    (
+        "quant-kernels/src/avx512.rs",
+        "the border to code compiled with features",
+    ),
+    (
+        "quant-kernels/src/avx512/lanes.rs",
+        "the border to code compiled with features",
+    ),
+    (
+        "quant-kernels/src/avx512/load.rs",
+        "loads and stores take pointers",
+    ),
+    (
+        "quant-kernels/src/blocks.rs",
+        "derived casts between bytes and blocks",
+    ),
+];
+
+/// Folders that may: the derives of block formats, and tests that count allocations.
+const ALLOWED_FOLDERS: [&str; 2] = ["quant-kernels/src/blocks/", "/tests/"];
+
+/// Crates whose roots cannot forbid unsafe code, because files of theirs are allowed it.
+const EXCEPTIONS: [&str; 2] = ["moe-model/", "quant-kernels/"];
+
+pub(super) fn check(files: &[SourceFile]) -> Vec<Violation> {
+    let mut violations = Vec::new();
+    for file in rust_files(files) {
+        let path = file.path.as_str();
+        let code = code(&file.text);
+        let allowed = ALLOWED.iter().any(|(allowed, _)| *allowed == path)
+            || ALLOWED_FOLDERS.iter().any(|folder| path.contains(folder));
+        if !allowed {
+            violations.extend(lines_with(&code, "unsafe").map(|line| {
+                let message = "unsafe code lives in the files listed in `xtask tidy` only";
+                Violation::new(format!("{path}:{line}"), message)
+            }));
+        }
+        let is_root = path.ends_with("/src/lib.rs") || path.ends_with("/src/main.rs");
+        let is_exception = EXCEPTIONS.iter().any(|krate| path.starts_with(krate));
+        if is_root && !is_exception && !code.contains("#![forbid(unsafe_code)]") {
+            violations.push(Violation::new(path, "says no `#![forbid(unsafe_code)]`"));
+        }
+    }
+    violations
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{
+        super::testing::{broken, file},
+        *,
+    };
+
+    #[test]
+    fn unsafe_outside_its_files_is_found() {
+        let block = "// unsafe\nfn f() { unsafe {} }";
+        let files = [
+            file("moe-model/src/file.rs", block),
+            file("moe-model/src/forward.rs", block),
+            file("sampler/tests/no_allocation.rs", block),
+            file("sampler/src/lib.rs", "#![forbid(unsafe_code)]\n// unsafe\n"),
+            file("tokenizer/src/lib.rs", "// #![forbid(unsafe_code)]"),
+            file("quant-kernels/src/lib.rs", ""),
+        ];
+        assert_eq!(
+            broken(check, &files),
+            [
+                "moe-model/src/forward.rs:2: unsafe code lives in the files listed in \
+                 `xtask tidy` only",
+                "tokenizer/src/lib.rs: says no `#![forbid(unsafe_code)]`",
+            ]
+        );
+    }
+}
