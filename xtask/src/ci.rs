@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use crate::{error::TaskError, tidy, workspace::Workspace};
+use crate::{error::TaskError, tidy, verify_model, workspace::Workspace};
 
 /// The test command of the README.
 const TEST: [&str; 2] = ["test", "--workspace"];
@@ -23,7 +23,7 @@ enum Work {
     Task(fn(&Workspace) -> Result<(), TaskError>),
 }
 
-const STEPS: [Step; 5] = [
+const STEPS: [Step; 6] = [
     Step {
         name: "format",
         work: Work::Cargo(&["fmt", "--all", "--check"]),
@@ -50,6 +50,10 @@ const STEPS: [Step; 5] = [
     Step {
         name: "tests",
         work: Work::Cargo(&TEST),
+    },
+    Step {
+        name: "verify-model",
+        work: Work::Task(verify_model::run_all),
     },
 ];
 

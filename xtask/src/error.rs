@@ -2,6 +2,8 @@
 
 use std::{error::Error, io, path::PathBuf};
 
+use moe_model::ModelError;
+use quant_kernels::KernelError;
 use synth_model::SynthError;
 use thiserror::Error;
 
@@ -30,6 +32,15 @@ pub(crate) enum TaskError {
     /// A model could not be made.
     #[error("cannot make the model")]
     Synth(#[from] SynthError),
+    /// A model could not be opened or run.
+    #[error("cannot run the model")]
+    Model(#[from] ModelError),
+    /// The processor or its threads are not as asked for.
+    #[error("cannot compute")]
+    Kernel(#[from] KernelError),
+    /// A model's answers are not what they should be.
+    #[error("verification failed: {n_wrong} of {n_models} models are wrong")]
+    Wrong { n_wrong: usize, n_models: usize },
 }
 
 impl TaskError {
@@ -49,8 +60,19 @@ impl TaskError {
             Self::File { .. } | Self::Start { .. } => 4,
             Self::Synth(SynthError::Gguf(gguf_format::GgufError::Io { .. })) => 4,
             Self::Synth(SynthError::UnknownPreset { .. } | SynthError::UnknownMix { .. }) => 2,
-            Self::Synth(SynthError::Gguf(_)) => 3,
-            Self::Command { .. } | Self::Output { .. } | Self::Untidy { .. } | Self::Synth(_) => 1,
+            Self::Model(
+                ModelError::NotFound { .. }
+                | ModelError::PermissionDenied { .. }
+                | ModelError::IsDirectory { .. }
+                | ModelError::Io { .. },
+            ) => 4,
+            Self::Synth(SynthError::Gguf(_)) | Self::Model(_) => 3,
+            Self::Wrong { .. } => 6,
+            Self::Command { .. }
+            | Self::Output { .. }
+            | Self::Untidy { .. }
+            | Self::Synth(_)
+            | Self::Kernel(_) => 1,
         }
     }
 }
@@ -70,6 +92,11 @@ mod tests {
         assert_eq!(missing.to_string(), "cannot read model.gguf");
         let unknown = "q9".parse::<synth_model::TypeMix>().unwrap_err();
         assert_eq!(TaskError::from(unknown).exit_code(), 2);
+        let wrong = TaskError::Wrong {
+            n_wrong: 1,
+            n_models: 12,
+        };
+        assert_eq!(wrong.exit_code(), 6);
         assert_eq!(TaskError::Untidy { n: 3 }.exit_code(), 1);
     }
 }

@@ -7,6 +7,7 @@ mod ci;
 mod error;
 mod synth_model;
 mod tidy;
+mod verify_model;
 mod workspace;
 
 use std::process::ExitCode;
@@ -31,6 +32,8 @@ enum Task {
     Tidy,
     /// Write a synthetic Qwen3-MoE model
     SynthModel(synth_model::Args),
+    /// Hold the fast forward pass against itself and against f64
+    VerifyModel(verify_model::Args),
 }
 
 fn main() -> ExitCode {
@@ -38,6 +41,9 @@ fn main() -> ExitCode {
         Task::Ci => Workspace::find().and_then(|workspace| ci::run(&workspace)),
         Task::Tidy => Workspace::find().and_then(|workspace| tidy::run(&workspace)),
         Task::SynthModel(args) => synth_model::run(&args),
+        Task::VerifyModel(args) => {
+            Workspace::find().and_then(|workspace| verify_model::run(&workspace, &args))
+        }
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

@@ -44,6 +44,11 @@ impl Workspace {
         Ok(Self { root })
     }
 
+    /// Returns the path of a file or folder.
+    pub(crate) fn path(&self, relative: &str) -> PathBuf {
+        self.root.join(relative)
+    }
+
     /// Returns a command of cargo in the workspace, without input.
     pub(crate) fn cargo(&self, args: &[&str]) -> Command {
         let program = env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
