@@ -129,24 +129,24 @@ pub fn forward_observed<'s>(
         ..
     } = state;
     cpu.enter(|team| {
-        let batches = tokens.chunks(*batch_len).zip((0..).step_by(*batch_len));
-        for (tokens, start) in batches {
+        let starts = (0..).step_by(*batch_len);
+        for (tokens, start) in tokens.chunks(*batch_len).zip(starts) {
+            let first = n_past + start;
             let mut pass = Pass {
                 team,
                 model,
                 cache,
                 buffers,
                 observer,
+                first,
             };
-            pass.layers(tokens, n_past + start)?;
-            let end = start + tokens.len();
-            let rows = wanted.start.clamp(start, end)..wanted.end.clamp(start, end);
-            pass.head(
-                n_past + start,
-                rows.start - start..rows.end - start,
-                &wanted,
-                start,
-            )?;
+            pass.layers(tokens)?;
+            // The wanted rows within this batch, and how many were wanted before it.
+            let rows = wanted.start.max(start)..wanted.end.min(start + tokens.len());
+            if !rows.is_empty() {
+                let n_before = rows.start - wanted.start;
+                pass.head(rows.start - start..rows.end - start, n_before)?;
+            }
         }
         Ok(())
     })?;
@@ -191,17 +191,21 @@ struct Pass<'p, 'a> {
     cache: &'p mut KvCache,
     buffers: &'p mut Buffers,
     observer: &'p mut (dyn FnMut(LayerView<'_>) + Send),
+    /// Position of the first token.
+    first: usize,
 }
 
 impl Pass<'_, '_> {
     /// From token ids to the residual stream after the last layer.
-    fn layers(&mut self, tokens: &[u32], first: usize) -> Result<(), ModelError> {
-        let Self { team, model, .. } = *self;
+    fn layers(&mut self, tokens: &[u32]) -> Result<(), ModelError> {
+        let Self {
+            team, model, first, ..
+        } = *self;
         let (config, n_tokens) = (model.config(), tokens.len());
         self.buffers.resize(config, n_tokens);
         self.buffers.rope.fill(team, first, n_tokens);
         let finite = self.embed(tokens);
-        self.expect(finite, Stage::Embedding, None, first)?;
+        self.expect(finite, Stage::Embedding, None)?;
         for (layer, weights) in model.weights().layers.iter().enumerate() {
             let place = Place {
                 layer,
@@ -210,11 +214,11 @@ impl Pass<'_, '_> {
             };
             let b = &mut *self.buffers;
             let finite = attention::forward(team, config, weights, place, self.cache, b);
-            self.expect(finite, Stage::Attention, Some(layer), first)?;
+            self.expect(finite, Stage::Attention, Some(layer))?;
             let finite = experts::route(team, config, weights, n_tokens, self.buffers);
-            self.expect(finite, Stage::Router, Some(layer), first)?;
+            self.expect(finite, Stage::Router, Some(layer))?;
             let finite = experts::forward(team, config, weights, self.buffers);
-            self.expect(finite, Stage::Experts, Some(layer), first)?;
+            self.expect(finite, Stage::Experts, Some(layer))?;
             let Buffers {
                 residual: hidden,
                 routes,
@@ -245,18 +249,8 @@ impl Pass<'_, '_> {
         finite.into_inner()
     }
 
-    /// Computes the logits of `rows` of the batch, which begins at token `start` of the call;
-    /// `wanted` are all tokens of the call that have logits.
-    fn head(
-        &mut self,
-        first: usize,
-        rows: Range<usize>,
-        wanted: &Range<usize>,
-        start: usize,
-    ) -> Result<(), ModelError> {
-        if rows.is_empty() {
-            return Ok(());
-        }
+    /// Computes the logits of `rows` of the batch; `n_before` rows of logits are done.
+    fn head(&mut self, rows: Range<usize>, n_before: usize) -> Result<(), ModelError> {
         let (config, weights, b) = (
             self.model.config(),
             self.model.weights(),
@@ -282,8 +276,7 @@ impl Pass<'_, '_> {
             out_row: 0,
             out_col: 0,
         };
-        let offset = (start + rows.start - wanted.start) * n_vocab;
-        let logits = &mut b.logits[offset..][..rows.len() * n_vocab];
+        let logits = &mut b.logits[n_before * n_vocab..][..rows.len() * n_vocab];
         self.team
             .products(&[head], &b.activations, MatMut::new(logits, n_vocab));
         match logits.chunks(n_vocab).position(|row| !all_finite(row)) {
@@ -291,19 +284,13 @@ impl Pass<'_, '_> {
             Some(idx) => Err(ModelError::NotFinite {
                 stage: Stage::Logits,
                 layer: None,
-                position: first + rows.start + idx,
+                position: self.first + rows.start + idx,
             }),
         }
     }
 
     /// Turns a failed check into an error that names the token.
-    fn expect(
-        &self,
-        finite: bool,
-        stage: Stage,
-        layer: Option<usize>,
-        first: usize,
-    ) -> Result<(), ModelError> {
+    fn expect(&self, finite: bool, stage: Stage, layer: Option<usize>) -> Result<(), ModelError> {
         if finite {
             return Ok(());
         }
@@ -319,7 +306,7 @@ impl Pass<'_, '_> {
         Err(ModelError::NotFinite {
             stage,
             layer,
-            position: first + idx,
+            position: self.first + idx,
         })
     }
 }

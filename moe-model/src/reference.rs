@@ -17,14 +17,16 @@
 //!   relative error of about `u·√(n/16)`, `u = 2⁻²⁴`, if roundings are independent, and a
 //!   block has at most five products, norms and softmaxes in series. The errors of the
 //!   blocks add up in the residual stream like a random walk. With `n` the longest row this
-//!   gives `ε = 5·u·√(n/16)·√(2·L + 1)` for the relative L2 distance of the logits, and the
-//!   bound asks for no more than eight times that: [`Reference::float_bound`].
+//!   gives `ε = 5·u·√(n/16)·√(2·L + 1)` for the relative L2 distance of the logits of a
+//!   token, and the bound asks for no more than twice that: [`Reference::float_bound`].
 //! * **Activations in `i8`**, for quantized weights. Rounding to steps of `max/127` makes an
 //!   error of variance `step²/12`; for bell-shaped rows of 32 to 256 values `max` is 2 to 3
 //!   deviations, so the relative error of a product is about `3/(127·√12) ≈ 0.7 %`. Three
 //!   such products follow each other in a block (gate and up together, down, next to
 //!   attention's two), hence `√3·0.7 %·√(2·L + 1)`, and again a factor for the tails, here
-//!   four: [`Reference::quantized_bound`].
+//!   four: [`Reference::quantized_bound`]. If the reference rounds its activations to the
+//!   same steps ([`ReferenceActivations::Quantized`]) the first bound holds again, save for
+//!   tokens with a value that lies on the border of two steps.
 //! * **The router** turns a small difference into a large one where the last expert chosen
 //!   and the first one left out are nearly equally probable. That is no error of either path.
 //!   A comparison therefore gives the reference the fast path's choices
@@ -157,7 +159,7 @@ impl<'m, 'a> Reference<'m, 'a> {
         let config = self.model.config();
         let longest = config.n_embd.max(config.q_len()).max(config.n_ff_exp);
         let unit = f64::from(f32::EPSILON) / 2.0;
-        8.0 * 5.0 * unit * (longest as f64 / 16.0).sqrt().max(1.0) * self.depth()
+        2.0 * 5.0 * unit * (longest as f64 / 16.0).sqrt().max(1.0) * self.depth()
     }
 
     /// Returns the relative L2 distance that `i8` activations may make besides, for quantized

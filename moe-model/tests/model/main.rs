@@ -1,0 +1,12 @@
+//! Properties of whole models, on synthetic ones.
+#![expect(clippy::unwrap_used, reason = "a test may panic")]
+
+mod edit;
+mod exactness;
+mod files;
+mod fixture;
+mod invariance;
+mod not_finite;
+mod wrong_calls;
+mod wrong_metadata;
+mod wrong_tensors;
