@@ -1,6 +1,6 @@
 //! What CI runs, and what is run before a commit: every check, cheapest first.
 
-use std::time::Instant;
+use std::{process::Command, time::Instant};
 
 use crate::{error::TaskError, tidy, verify_model, workspace::Workspace};
 
@@ -99,6 +99,10 @@ impl Step {
                 command
             }
         };
+        self.wait_for(&mut command)
+    }
+
+    fn wait_for(&self, command: &mut Command) -> Result<(), TaskError> {
         let status = command.status().map_err(|source| TaskError::Start {
             command: self.describe(),
             source,
@@ -115,6 +119,8 @@ impl Step {
 
 #[cfg(test)]
 mod tests {
+    use std::process::Stdio;
+
     use super::*;
 
     #[test]
@@ -132,13 +138,14 @@ mod tests {
     fn a_failing_command_is_named() {
         let step = Step {
             name: "nothing",
-            work: Work::Cargo(&["no-such-command-of-cargo"]),
+            work: Work::Cargo(&["no-such-command"]),
         };
-        let error = step.run(&Workspace::find().unwrap()).unwrap_err();
+        let mut command = Workspace::find().unwrap().cargo(&["no-such-command"]);
+        let error = step.wait_for(command.stderr(Stdio::null())).unwrap_err();
         assert!(
             error
                 .to_string()
-                .starts_with("`cargo no-such-command-of-cargo` failed")
+                .starts_with("`cargo no-such-command` failed")
         );
     }
 }

@@ -3,6 +3,7 @@
 #![forbid(unsafe_code)]
 #![expect(clippy::print_stdout, reason = "a program's output")]
 
+mod bench;
 mod ci;
 mod error;
 mod synth_model;
@@ -32,6 +33,8 @@ enum Task {
     Tidy,
     /// Write a synthetic Qwen3-MoE model
     SynthModel(synth_model::Args),
+    /// Measure the matrix products per weight type and instruction set
+    Bench(bench::Args),
     /// Hold the fast forward pass against itself and against f64
     VerifyModel(verify_model::Args),
 }
@@ -41,6 +44,7 @@ fn main() -> ExitCode {
         Task::Ci => Workspace::find().and_then(|workspace| ci::run(&workspace)),
         Task::Tidy => Workspace::find().and_then(|workspace| tidy::run(&workspace)),
         Task::SynthModel(args) => synth_model::run(&args),
+        Task::Bench(args) => bench::run(&args),
         Task::VerifyModel(args) => {
             Workspace::find().and_then(|workspace| verify_model::run(&workspace, &args))
         }
