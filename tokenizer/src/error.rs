@@ -266,7 +266,7 @@ pub enum TemplateError {
         limit: u64,
     },
 
-    /// Macros, loops or values lie too deep inside each other.
+    /// Macros, loops, branches or the terms of an expression lie too deep inside each other.
     #[error("chat template, line {line}: nested deeper than {limit} levels")]
     TooDeep {
         /// The line, from 1; 0 where it is not known.
@@ -283,12 +283,16 @@ pub enum TemplateError {
     },
 
     /// A value built by the template would be too large when written out.
-    #[error("chat template, line {line}: a value of more than {limit} parts")]
+    #[error(
+        "chat template, line {line}: a list or map of more than {parts} parts or {bytes} bytes"
+    )]
     ValueTooLarge {
         /// The line, from 1; 0 where it is not known.
         line: usize,
-        /// The limit.
-        limit: usize,
+        /// How many values it may hold, at all levels.
+        parts: usize,
+        /// How long all its strings may be together.
+        bytes: usize,
     },
 
     /// An option has the name of something that the template is given anyway.

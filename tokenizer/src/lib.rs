@@ -11,6 +11,7 @@
 mod added;
 mod bpe;
 mod byte_level;
+mod chat_prompt;
 mod decode_stream;
 mod error;
 mod gguf;
@@ -23,6 +24,7 @@ mod tokenizer;
 mod vocabulary;
 
 pub use added::SpecialTokens;
+pub use chat_prompt::ChatPrompt;
 pub use decode_stream::DecodeStream;
 pub use error::{TemplateError, TokenizerError};
 pub use message::{Content, Message};

@@ -6,7 +6,8 @@
 //! A template can therefore do nothing but return a text or one [`TemplateError`].
 //!
 //! Left out, since no chat template needs them: files (`include`, `import`, `extends`,
-//! blocks), the filters `batch`, `slice`, `groupby`, `zip`, `chain`, `pprint`, and `debug()`.
+//! blocks), the filters `batch`, `slice`, `groupby`, `zip`, `chain`, `pprint`, `sum`, the function
+//! `debug` and repeated lists (`[0] * 3`).
 
 mod clock;
 mod environment;
@@ -26,7 +27,13 @@ use limits::{Budget, LimitedText};
 const NAME: &str = "chat";
 
 /// What a template is given besides its options.
-const RESERVED: [&str; 3] = ["messages", "tools", "add_generation_prompt"];
+const RESERVED: [&str; 5] = [
+    "messages",
+    "tools",
+    "add_generation_prompt",
+    guard::CHECK,
+    guard::ASSIGN,
+];
 
 /// Returns the present, for templates that print the date.
 type Clock = fn() -> SystemTime;
@@ -110,7 +117,7 @@ impl ChatTemplate {
         let budget = Budget::of(context, n_messages);
         let mut environment = self.environment.as_ref().clone();
         environment.set_fuel(Some(budget.steps));
-        environment::limit_values(&mut environment, budget.value_parts);
+        environment::limit_values(&mut environment, budget.value);
         let mut text = LimitedText::default();
         let rendered = environment
             .get_template(NAME)
@@ -137,7 +144,7 @@ pub(crate) fn context(
     add_generation_prompt: bool,
 ) -> Result<Map<String, Value>, TemplateError> {
     for name in options.keys() {
-        if RESERVED.contains(&name.as_str()) || name == guard::CHECK {
+        if RESERVED.contains(&name.as_str()) {
             return Err(TemplateError::ReservedOption {
                 name: excerpt(name),
             });
@@ -174,10 +181,11 @@ fn render_error(error: &Error, budget: &Budget) -> TemplateError {
                 message: excerpt(&raised.0),
             };
         }
-        if let Some(environment::TooLarge { limit }) = error.downcast_ref() {
+        if error.is::<environment::TooLarge>() {
             return TemplateError::ValueTooLarge {
                 line,
-                limit: *limit,
+                parts: budget.value.parts,
+                bytes: budget.value.bytes,
             };
         }
         cause = error.source();

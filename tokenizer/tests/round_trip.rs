@@ -4,7 +4,8 @@ use proptest::prelude::*;
 use tokenizer::{DecodeStream, SpecialTokens, Tokenizer};
 
 thread_local! {
-    static BARD: Tokenizer = Tokenizer::from_json(include_bytes!("data/bard__tokenizer.json")).unwrap();
+    static BARD: Tokenizer = Tokenizer::from_json(include_bytes!("data/bard__tokenizer.json"))
+        .expect("the vocabulary is sound");
 }
 
 /// Texts with everything that steers tokenization.

@@ -2,16 +2,19 @@
 //! adds (`raise_exception`, `strftime_now`, its own `tojson`).
 
 use minijinja::{
-    Environment, Error, ErrorKind, State, Value,
+    Environment, Error, ErrorKind, State, Value, filters,
     syntax::SyntaxConfig,
     value::{Rest, ValueKind, ValueOrKwargs, from_args},
 };
 use minijinja_contrib::pycompat;
 
-use super::{Clock, clock, guard, json, limits};
+use super::{
+    Clock, clock, guard, json,
+    limits::{self, Size},
+};
 
-/// Filters that nest or share values without a literal in the source.
-const REMOVED_FILTERS: [&str; 6] = ["batch", "slice", "groupby", "zip", "chain", "pprint"];
+/// Filters that nest, share or add up values where [`guard`] sees nothing.
+const REMOVED_FILTERS: [&str; 7] = ["batch", "slice", "groupby", "zip", "chain", "pprint", "sum"];
 
 /// The longest width that `format` may fill up to, in digits.
 const MAX_WIDTH_DIGITS: usize = 4;
@@ -19,17 +22,18 @@ const MAX_WIDTH_DIGITS: usize = 4;
 /// The bytes that one unit of fuel pays for.
 const BYTES_PER_FUEL: usize = 64;
 
+/// The parts of a value that one unit of fuel pays for when they are counted.
+const PARTS_PER_FUEL: usize = 16;
+
 /// The template stopped itself.
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
 pub(super) struct Raised(pub(super) String);
 
-/// A value built by the template has too many parts.
+/// A value built by the template is too large.
 #[derive(Debug, thiserror::Error)]
-#[error("a value of more than {limit} parts")]
-pub(super) struct TooLarge {
-    pub(super) limit: usize,
-}
+#[error("value too large")]
+pub(super) struct TooLarge;
 
 /// Returns an environment without templates and without limits on values and steps.
 pub(super) fn new(clock: Option<Clock>) -> Environment<'static> {
@@ -59,10 +63,13 @@ pub(super) fn new(clock: Option<Clock>) -> Environment<'static> {
     environment
 }
 
-/// Holds what a template builds to `limit` parts.
-pub(super) fn limit_values(environment: &mut Environment<'_>, limit: usize) {
+/// Holds what a template builds to a size.
+pub(super) fn limit_values(environment: &mut Environment<'_>, limit: Size) {
     let check = move |state: &State<'_, '_>, value: Value| check(state, value, limit);
     environment.add_function(guard::CHECK, check);
+    environment.add_filter(guard::CHECK, check);
+    environment.add_filter(guard::FACTOR, factor);
+    environment.add_function(guard::ASSIGN, assign);
     for name in ["namespace", "dict"] {
         let builtin = environment.globals().find(|(global, _)| *global == name);
         let Some((_, builtin)) = builtin else {
@@ -77,42 +84,78 @@ pub(super) fn limit_values(environment: &mut Environment<'_>, limit: usize) {
         };
         environment.add_function(name, checked);
     }
+    let map = move |state: &mut State<'_, '_>, items: Value, args: Rest<ValueOrKwargs>| {
+        let mapped = filters::map(state, items, args)?;
+        check(state, mapped.into())
+    };
+    environment.add_filter("map", map);
 }
 
-/// Returns the value if it has no more than `limit` parts.
-fn check(state: &State<'_, '_>, value: Value, limit: usize) -> Result<Value, Error> {
+/// Returns the value if it is no larger than `limit`.
+fn check(state: &State<'_, '_>, value: Value, limit: Size) -> Result<Value, Error> {
     let mut left = limit;
     if !fits(&value, &mut left)? {
-        let error = Error::new(ErrorKind::InvalidOperation, "value too large");
-        return Err(error.with_source(TooLarge { limit }));
+        return Err(Error::from(ErrorKind::InvalidOperation).with_source(TooLarge));
     }
-    state.consume_fuel(1 + (limit - left) as u64 / 2)?;
+    state.consume_fuel(((limit.parts - left.parts) / PARTS_PER_FUEL) as u64)?;
     Ok(value)
 }
 
-/// Counts the parts of a value down; false when none are left.
+/// Counts the size of a list or map down; false when nothing is left.
 ///
 /// The recursion ends: each level takes a part, and a value grew through this check itself or
 /// came with the conversation.
-fn fits(value: &Value, left: &mut usize) -> Result<bool, Error> {
-    if *left == 0 {
-        return Ok(false);
-    }
-    *left -= 1;
+fn fits(value: &Value, left: &mut Size) -> Result<bool, Error> {
     let is_map = value.kind() == ValueKind::Map;
     if !is_map && !matches!(value.kind(), ValueKind::Seq | ValueKind::Iterable) {
         return Ok(true);
     }
-    if is_namespace(value) {
-        let message = "a namespace cannot be part of another value";
-        return Err(Error::new(ErrorKind::InvalidOperation, message));
-    }
+    refuse_namespace(value)?;
     for item in value.try_iter()? {
-        if !fits(&item, left)? || (is_map && !fits(&value.get_item(&item)?, left)?) {
+        if !takes(&item, left)? || (is_map && !takes(&value.get_item(&item)?, left)?) {
             return Ok(false);
         }
     }
     Ok(true)
+}
+
+/// Counts one part of a list or map down.
+fn takes(part: &Value, left: &mut Size) -> Result<bool, Error> {
+    let n_bytes = part.as_str().map_or(0, str::len);
+    if left.parts == 0 || left.bytes < n_bytes {
+        return Ok(false);
+    }
+    left.parts -= 1;
+    left.bytes -= n_bytes;
+    fits(part, left)
+}
+
+/// Returns what may be multiplied: numbers and strings, whose growth is counted.
+fn factor(value: Value) -> Result<Value, Error> {
+    match value.kind() {
+        ValueKind::Seq | ValueKind::Iterable => {
+            let message = "lists cannot be repeated";
+            Err(Error::new(ErrorKind::InvalidOperation, message))
+        }
+        _ => Ok(value),
+    }
+}
+
+/// Returns what may be kept under a name; a slice is made a list of its own.
+fn assign(state: &State<'_, '_>, value: Value, is_slice: Option<bool>) -> Result<Value, Error> {
+    refuse_namespace(&value)?;
+    match value.kind() {
+        ValueKind::Seq | ValueKind::Iterable if is_slice == Some(true) => list(state, &value),
+        _ => Ok(value),
+    }
+}
+
+fn refuse_namespace(value: &Value) -> Result<(), Error> {
+    if is_namespace(value) {
+        let message = "a namespace cannot be part of another value";
+        return Err(Error::new(ErrorKind::InvalidOperation, message));
+    }
+    Ok(())
 }
 
 /// Namespaces are the only values that change, so only they can come to hold themselves.
@@ -140,6 +183,9 @@ fn call_method(
     method: &str,
     args: &[Value],
 ) -> Result<Value, Error> {
+    if method == "count" && value.kind() == ValueKind::Seq {
+        state.consume_fuel(value.len().unwrap_or(0) as u64)?;
+    }
     if let Some(text) = value.as_str() {
         let n_bytes = match method {
             "replace" => replaced_len(text, args)?,
@@ -183,13 +229,22 @@ fn reverse(state: &State<'_, '_>, value: &Value) -> Result<Value, Error> {
     if let Some(text) = value.as_str() {
         return Ok(text.chars().rev().collect::<String>().into());
     }
+    let mut items = items(state, value)?;
+    items.reverse();
+    Ok(items.into())
+}
+
+fn list(state: &State<'_, '_>, value: &Value) -> Result<Value, Error> {
+    items(state, value).map(Value::from)
+}
+
+fn items(state: &State<'_, '_>, value: &Value) -> Result<Vec<Value>, Error> {
     let mut items = Vec::new();
     for item in value.try_iter()? {
         state.consume_fuel(1)?;
         items.push(item);
     }
-    items.reverse();
-    Ok(items.into())
+    Ok(items)
 }
 
 fn raise_exception(message: String) -> Result<Value, Error> {

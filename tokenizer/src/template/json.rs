@@ -19,39 +19,49 @@ struct Layout {
     ensure_ascii: bool,
 }
 
-/// Writes a value as JSON; arguments as in `tojson(x, ensure_ascii, indent, separators, sort_keys)`.
+/// Writes a value as JSON; the arguments are those of transformers, by name.
+#[expect(clippy::needless_pass_by_value, reason = "filters own their arguments")]
 pub(super) fn tojson(state: &State<'_, '_>, value: &Value, args: Kwargs) -> Result<String, Error> {
-    let indent: Option<Value> = args.get("indent")?;
-    let indent = match indent.filter(|indent| !indent.is_none()) {
-        None => None,
-        Some(indent) => Some(match indent.as_str() {
-            Some(text) => text.to_owned(),
-            None => " ".repeat(u8::try_from(indent)?.into()),
-        }),
-    };
-    let separators: Option<Vec<String>> = args.get("separators")?;
-    let (item_separator, key_separator) = match separators.as_deref() {
-        Some([item, key]) => (item.clone(), key.clone()),
-        Some(_) => return Err(fault("tojson: separators are two texts")),
-        None if indent.is_some() => (",".to_owned(), ": ".to_owned()),
-        None => (", ".to_owned(), ": ".to_owned()),
-    };
-    let layout = Layout {
-        indent,
-        item_separator,
-        key_separator,
-        sort_keys: args.get::<Option<bool>>("sort_keys")?.unwrap_or(false),
-        ensure_ascii: args.get::<Option<bool>>("ensure_ascii")?.unwrap_or(false),
-    };
-    args.assert_all_used()?;
     let mut writer = Writer {
         state,
-        layout,
+        layout: Layout::new(&args)?,
         out: String::new(),
         paid: 0,
     };
+    args.assert_all_used()?;
     writer.value(value, 0)?;
     Ok(writer.out)
+}
+
+impl Layout {
+    fn new(args: &Kwargs) -> Result<Self, Error> {
+        let indent: Option<Value> = args.get("indent")?;
+        let indent = match indent.filter(|indent| !indent.is_none()) {
+            None => None,
+            Some(indent) => Some(match indent.as_str() {
+                Some(text) => text.to_owned(),
+                None => " ".repeat(u8::try_from(indent)?.into()),
+            }),
+        };
+        let separators: Option<Vec<String>> = args.get("separators")?;
+        let (item_separator, key_separator) = match separators.as_deref() {
+            Some([item, key]) => (item.clone(), key.clone()),
+            Some(_) => return Err(fault("tojson: separators are two texts")),
+            None if indent.is_some() => (",".to_owned(), ": ".to_owned()),
+            None => (", ".to_owned(), ": ".to_owned()),
+        };
+        let flag = |name: &str| {
+            args.get::<Option<bool>>(name)
+                .map(Option::unwrap_or_default)
+        };
+        Ok(Self {
+            indent,
+            item_separator,
+            key_separator,
+            sort_keys: flag("sort_keys")?,
+            ensure_ascii: flag("ensure_ascii")?,
+        })
+    }
 }
 
 struct Writer<'w, 's, 'e> {

@@ -24,8 +24,8 @@ const STACK_BYTES: usize = 64 << 20;
 pub(super) struct Budget {
     /// minijinja's fuel: about one for each instruction or 64 bytes of data.
     pub(super) steps: u64,
-    /// How many parts a list or map built by the template may have, all levels together.
-    pub(super) value_parts: usize,
+    /// The largest list or map that the template may build, all levels together.
+    pub(super) value: Size,
 }
 
 impl Budget {
@@ -35,17 +35,22 @@ impl Budget {
             .map(Size::of)
             .fold(Size::default(), Size::plus);
         Self {
-            steps: 500_000 + 2_000 * n_messages as u64 + size.bytes as u64,
-            value_parts: 1024 + size.parts,
+            steps: 250_000 + 2_000 * n_messages as u64 + size.bytes as u64,
+            value: size.plus(Size {
+                bytes: 64 << 10,
+                parts: 1024,
+            }),
         }
     }
 }
 
-/// The size of a JSON value.
+/// The size of a value: what it takes to write it out.
 #[derive(Clone, Copy, Debug, Default)]
-struct Size {
-    bytes: usize,
-    parts: usize,
+pub(super) struct Size {
+    /// The length of all strings.
+    pub(super) bytes: usize,
+    /// The number of values in it, at all levels.
+    pub(super) parts: usize,
 }
 
 impl Size {
