@@ -106,8 +106,8 @@ impl Config {
                 n_used,
             ));
         }
-        // Sizes are below 2^32 each, so sums cannot wrap where `usize` has 64 bits.
-        let n_heads = self.n_head.checked_add(2 * self.n_head_kv);
+        let n_kv_heads = self.n_head_kv.checked_mul(2);
+        let n_heads = n_kv_heads.and_then(|n| n.checked_add(self.n_head));
         checked_product("attention.key_length", n_heads, self.head_dim)?;
         checked_product("expert_feed_forward_length", Some(n_expert), self.n_ff_exp)?;
         checked_product("embedding_length", Some(n_expert), self.n_embd)

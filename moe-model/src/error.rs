@@ -172,6 +172,16 @@ pub enum ModelError {
         /// Ids of the model.
         n_vocab: usize,
     },
+    /// An observer ended the pass.
+    #[error("stopped after layer {layer} of {n_layer}, in the batch from position {position} on")]
+    Stopped {
+        /// The last layer that was computed.
+        layer: usize,
+        /// Layers of the model.
+        n_layer: usize,
+        /// Position of the batch's first token.
+        position: usize,
+    },
     /// A NaN or an infinity arose.
     #[error("the {stage} at position {position} is not finite: {}", where_of(*layer))]
     NotFinite {

@@ -20,6 +20,7 @@
 //! of a pass and lets an error name the layer in which the value arose.
 
 use std::{
+    cell::Cell,
     ops::Range,
     sync::atomic::{AtomicBool, Ordering},
 };
@@ -71,6 +72,15 @@ pub struct LayerView<'a> {
     pub hidden: &'a [f32],
     /// Chosen experts in the router's order `[T, U]`.
     pub routes: &'a [Route],
+    stopped: &'a Cell<bool>,
+}
+
+impl LayerView<'_> {
+    /// Ends the pass here: it fails with [`ModelError::Stopped`], and the state is as it was
+    /// before. A long prompt can so be interrupted within a layer's time.
+    pub fn stop(&self) {
+        self.stopped.set(true);
+    }
 }
 
 /// Continues the sequence of `state` by `tokens` and returns the logits `[V]` of the last.
@@ -102,10 +112,11 @@ pub fn forward_with<'s>(
     forward_observed(cpu, model, state, tokens, outputs, &mut |_| ())
 }
 
-/// Does what [`forward_with`] does and shows `observer` every layer of every batch.
+/// Does what [`forward_with`] does and shows `observer` every layer of every batch, which may
+/// end the pass.
 ///
 /// # Errors
-/// As [`forward_qwen3_moe`].
+/// As [`forward_qwen3_moe`], and [`ModelError::Stopped`] if the observer ended the pass.
 pub fn forward_observed<'s>(
     cpu: &Cpu,
     model: &Model<'_>,
@@ -219,16 +230,32 @@ impl Pass<'_, '_> {
             self.expect(finite, Stage::Router, Some(layer))?;
             let finite = experts::forward(team, config, weights, self.buffers);
             self.expect(finite, Stage::Experts, Some(layer))?;
-            let Buffers {
-                residual: hidden,
-                routes,
-                ..
-            } = &*self.buffers;
-            (self.observer)(LayerView {
+            self.show(layer)?;
+        }
+        Ok(())
+    }
+
+    /// Shows a layer to the observer, who may end the pass.
+    fn show(&mut self, layer: usize) -> Result<(), ModelError> {
+        let Buffers {
+            residual: hidden,
+            routes,
+            ..
+        } = &*self.buffers;
+        let (first, stopped) = (self.first, Cell::new(false));
+        (self.observer)(LayerView {
+            layer,
+            first,
+            hidden,
+            routes,
+            stopped: &stopped,
+        });
+        if stopped.get() {
+            let n_layer = self.model.config().n_layer;
+            return Err(ModelError::Stopped {
                 layer,
-                first,
-                hidden,
-                routes,
+                n_layer,
+                position: first,
             });
         }
         Ok(())

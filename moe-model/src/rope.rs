@@ -274,6 +274,10 @@ impl RopeTable {
 
 #[cfg(test)]
 mod tests {
+    use std::num::NonZeroUsize;
+
+    use quant_kernels::{Cpu, Isa};
+
     use super::*;
 
     const YARN: Yarn = Yarn {
@@ -317,6 +321,46 @@ mod tests {
                 .zip(&plain)
                 .all(|(scaled, plain)| *scaled == plain / 2.0)
         );
+    }
+
+    /// Expected bits were computed with 200 binary digits and rounded once.
+    #[test]
+    fn tables_have_the_same_bits_everywhere() {
+        struct Case {
+            position: usize,
+            pair: usize,
+            head_dim: usize,
+            freq_base: f32,
+            cos: u32,
+            sin: u32,
+        }
+        let case = |position, pair, head_dim, freq_base, cos, sin| Case {
+            position,
+            pair,
+            head_dim,
+            freq_base,
+            cos,
+            sin,
+        };
+        let cases = [
+            case(1000, 7, 128, 1e6, 0x3f39_3807, 0x3f30_b855),
+            case(262_143, 0, 128, 1e7, 0xbf1b_f202, 0x3f4b_0513),
+            case(4095, 31, 64, 1e6, 0x3f7f_feb2, 0x3bce_a234),
+            case(40_959, 20, 128, 1e6, 0x3f67_9b9e, 0xbeda_1e07),
+        ];
+        let cpu = Cpu::new(Isa::detect(), NonZeroUsize::MIN).unwrap();
+        for case in cases {
+            let scaling = RopeScaling::None;
+            let config = RopeConfig {
+                freq_base: case.freq_base,
+                scaling,
+            };
+            let mut table = RopeTable::new(&config, case.head_dim);
+            cpu.enter(|team| table.fill(team, case.position - 1, 2));
+            let (cos, sin) = table.row(1);
+            let bits = (cos[case.pair].to_bits(), sin[case.pair].to_bits());
+            assert_eq!(bits, (case.cos, case.sin), "position {}", case.position);
+        }
     }
 
     /// Borders by hand, for D = 128, base 1e6 and 32,768 positions: the pair that turns 32

@@ -37,8 +37,9 @@ fn ids(value: &Value) -> Vec<u32> {
         .collect()
 }
 
+/// One thread, for the tests run side by side.
 fn cpu() -> Cpu {
-    Cpu::new(Isa::detect(), NonZeroUsize::new(2).unwrap()).unwrap()
+    Cpu::new(Isa::detect(), NonZeroUsize::MIN).unwrap()
 }
 
 fn argmax(row: &[f32]) -> usize {
@@ -101,6 +102,33 @@ fn bf16_logits_are_those_of_transformers() {
         if kv == KvType::F32 {
             assert!(worst <= 1e-4, "relative L2 {worst}");
         }
+    }
+}
+
+#[test]
+fn the_reference_is_that_of_transformers() {
+    let Some(folder) = folder() else { return };
+    let file = ModelFile::open(&folder.join("bard-bf16.gguf")).unwrap();
+    let gguf = file.gguf().unwrap();
+    let model = Model::from_gguf(&gguf).unwrap();
+    let logits = fs::read(folder.join("reference/logits.safetensors")).unwrap();
+    let logits = SafeTensors::deserialize(&logits).unwrap();
+    let prompts = json(&folder.join("reference/prompts.json"));
+    for prompt in &prompts.as_array().unwrap()[..3] {
+        let mut reference = Reference::new(&model, ReferenceActivations::Exact);
+        let pass = reference.forward(&cpu(), &ids(&prompt["ids"])).unwrap();
+        let found: Vec<f32> = pass
+            .logits
+            .into_iter()
+            .flatten()
+            .map(|x| x as f32)
+            .collect();
+        let name = prompt["name"].as_str().unwrap();
+        let expected = logits.tensor(name).unwrap().data().as_chunks::<4>().0;
+        let expected: Vec<f32> = expected.iter().map(|&b| f32::from_le_bytes(b)).collect();
+        let distance = distance(&found, &expected);
+        println!("{name}: reference within {distance:.2e} of transformers");
+        assert!(distance <= 2e-6, "{name}: {distance:e}");
     }
 }
 

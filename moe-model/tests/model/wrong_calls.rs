@@ -1,7 +1,8 @@
 //! What the caller controls fails with an error that names it, and changes nothing.
 
 use moe_model::{
-    ModelError, Reference, ReferenceActivations, State, StateOptions, forward_qwen3_moe, kv_bytes,
+    ModelError, Outputs, Reference, ReferenceActivations, State, StateOptions, forward_observed,
+    forward_qwen3_moe, kv_bytes,
 };
 use quant_kernels::{Isa, KvType};
 use synth_model::TypeMix;
@@ -105,6 +106,41 @@ fn the_cache_grows_as_needed_whatever_the_limit() {
         assert_eq!(
             (state.len(), state.cache().n_bytes() as u128),
             (3, 2 * per_block)
+        );
+    });
+}
+
+#[test]
+fn an_observer_may_end_the_pass() {
+    with_model(smallest(), |model| {
+        let cpu = cpu(Isa::detect(), 2);
+        let options = StateOptions {
+            batch_len: 4,
+            ..StateOptions::new(16)
+        };
+        let mut state = State::new(model, options).unwrap();
+        forward_qwen3_moe(&cpu, model, &mut state, &[1]).unwrap();
+        let mut observer = |view: moe_model::LayerView<'_>| {
+            if (view.first, view.layer) == (5, 0) {
+                view.stop();
+            }
+        };
+        let tokens = [2, 3, 4, 5, 6, 7];
+        let last = Outputs::Last;
+        let stopped = forward_observed(&cpu, model, &mut state, &tokens, last, &mut observer);
+        assert_eq!(
+            stopped.unwrap_err().to_string(),
+            "stopped after layer 0 of 2, in the batch from position 5 on"
+        );
+        assert_eq!(state.len(), 1);
+        let resumed = forward_qwen3_moe(&cpu, model, &mut state, &tokens)
+            .unwrap()
+            .to_vec();
+        let mut fresh = State::new(model, options).unwrap();
+        let all = [1, 2, 3, 4, 5, 6, 7];
+        assert_eq!(
+            forward_qwen3_moe(&cpu, model, &mut fresh, &all).unwrap(),
+            resumed
         );
     });
 }
