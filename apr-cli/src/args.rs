@@ -1,0 +1,179 @@
+//! The verbs, and the flags that several of them share.
+//!
+//! Flags are spelled as in llama.cpp, since people paste them, and each has an environment
+//! variable.
+
+use std::{num::NonZeroUsize, path::PathBuf};
+
+use clap::{Args, Parser, Subcommand, builder::BoolishValueParser};
+use moe_model::{Config, StateOptions};
+use quant_kernels::{Isa, KvType};
+
+use crate::{
+    bench::BenchArgs, chat::ChatArgs, completions::CompletionsArgs, detokenize::DetokenizeArgs,
+    doctor::DoctorArgs, error::Error, inspect::InspectArgs, logits::LogitsArgs,
+    perplexity::PerplexityArgs, run::RunArgs, tokenize::TokenizeArgs,
+};
+
+/// Run Qwen3-MoE models on a CPU: fast, exact, and with a model built in.
+///
+/// Without a verb: a chat on a terminal, otherwise the continuation of the text on stdin.
+#[derive(Debug, Parser)]
+#[command(name = "apr", version, max_term_width = 100, after_help = EXIT_CODES)]
+pub(crate) struct Cli {
+    #[command(subcommand)]
+    pub(crate) command: Option<Command>,
+}
+
+const EXIT_CODES: &str = "\
+Exit codes: 0 done; 1 failed; 2 usage; 3 bad model or input file; 4 file or system error; \
+5 not enough memory; 130 interrupted.";
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Continue a text, streamed to stdout
+    Run(RunArgs),
+    /// Talk with a model
+    Chat(ChatArgs),
+    /// Turn text into token ids
+    Tokenize(TokenizeArgs),
+    /// Turn token ids into text
+    Detokenize(DetokenizeArgs),
+    /// Show metadata and tensors of a GGUF file of any architecture
+    Inspect(InspectArgs),
+    /// Write the logits of a prompt to a safetensors file
+    Logits(LogitsArgs),
+    /// Measure how well a model foretells a text
+    Perplexity(PerplexityArgs),
+    /// Measure speed
+    Bench(BenchArgs),
+    /// Show what this machine offers and what is used of it
+    Doctor(DoctorArgs),
+    /// Print a completion script for a shell
+    Completions(CompletionsArgs),
+}
+
+/// Which model.
+#[derive(Debug, Args)]
+pub(crate) struct ModelArgs {
+    /// GGUF file, or any shard of a split one [default: the built-in model]
+    #[arg(short, long, value_name = "FILE", env = "APR_MODEL")]
+    pub(crate) model: Option<PathBuf>,
+}
+
+/// What to compute with.
+#[derive(Debug, Args)]
+pub(crate) struct CpuArgs {
+    /// Threads [default: as many as the process may use, see `apr doctor`]
+    #[arg(short, long, value_name = "N", env = "APR_THREADS", value_parser = threads)]
+    pub(crate) threads: Option<NonZeroUsize>,
+    /// Instruction set: scalar, avx2 or avx512; all give the same bits [default: the best]
+    #[arg(long, value_name = "NAME", env = "APR_ISA")]
+    pub(crate) isa: Option<Isa>,
+}
+
+/// How much to remember, and how.
+#[derive(Debug, Args)]
+pub(crate) struct ContextArgs {
+    /// Tokens of context; 0 takes what the model was trained for [default: that, at most 8192]
+    #[arg(short = 'c', long, value_name = "N", env = "APR_CTX_SIZE")]
+    pub(crate) ctx_size: Option<usize>,
+    #[command(flatten)]
+    pub(crate) cache: CacheArgs,
+}
+
+/// Batches and cache.
+#[derive(Debug, Args)]
+pub(crate) struct CacheArgs {
+    /// Tokens of the prompt that go through the model together; changes speed and memory only
+    #[arg(short, long, value_name = "N", env = "APR_BATCH_SIZE")]
+    #[arg(default_value_t = StateOptions::BATCH_LEN)]
+    pub(crate) batch_size: usize,
+    /// Storage of keys (also -ctk): `f16`, `bf16`, `q8_0` or `f32`
+    #[arg(long, value_name = "TYPE", env = "APR_CACHE_TYPE_K", default_value_t = KvType::F16)]
+    pub(crate) cache_type_k: KvType,
+    /// Storage of values (also -ctv): `f16`, `bf16`, `q8_0` or `f32`
+    #[arg(long, value_name = "TYPE", env = "APR_CACHE_TYPE_V", default_value_t = KvType::F16)]
+    pub(crate) cache_type_v: KvType,
+}
+
+/// What to say besides the result.
+#[derive(Clone, Copy, Debug, Args)]
+pub(crate) struct QuietArgs {
+    /// No progress, no timing, no notes
+    #[arg(short, long, env = "APR_QUIET", value_parser = BoolishValueParser::new())]
+    pub(crate) quiet: bool,
+}
+
+/// The most context that is taken without being asked for.
+const DEFAULT_CTX: usize = 8192;
+
+impl ContextArgs {
+    /// Returns the state to make for a model.
+    pub(crate) fn state_options(&self, config: &Config) -> Result<StateOptions, Error> {
+        let n_ctx = match self.ctx_size {
+            None => config.n_ctx.min(DEFAULT_CTX),
+            Some(0) => config.n_ctx,
+            Some(n_ctx) if n_ctx <= config.n_ctx => n_ctx,
+            Some(n_ctx) => {
+                let message = format!(
+                    "--ctx-size {n_ctx}: the model was trained for {}",
+                    config.n_ctx
+                );
+                return Err(Error::usage(message));
+            }
+        };
+        Ok(self.cache.state_options(n_ctx))
+    }
+}
+
+impl CacheArgs {
+    /// Returns the state to make for a context of `n_ctx`.
+    pub(crate) const fn state_options(&self, n_ctx: usize) -> StateOptions {
+        StateOptions {
+            n_ctx,
+            keys: self.cache_type_k,
+            values: self.cache_type_v,
+            batch_len: self.batch_size,
+        }
+    }
+}
+
+/// Reads a number of threads that a system can start.
+fn threads(text: &str) -> Result<NonZeroUsize, String> {
+    const MOST: usize = 1024;
+    match text.parse::<NonZeroUsize>() {
+        Ok(n) if n.get() <= MOST => Ok(n),
+        _ => Err(format!("expected 1 to {MOST}")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn flags_do_not_contradict_each_other() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn every_flag_has_an_environment_variable() {
+        for verb in Cli::command().get_subcommands() {
+            let flags = verb.get_arguments().filter(|arg| arg.get_long().is_some());
+            for flag in flags.filter(|arg| !matches!(arg.get_id().as_str(), "help" | "version")) {
+                let name = flag.get_long().unwrap().to_uppercase().replace('-', "_");
+                let env = flag.get_env().and_then(|env| env.to_str());
+                assert_eq!(
+                    env,
+                    Some(format!("APR_{name}").as_str()),
+                    "{}",
+                    verb.get_name()
+                );
+            }
+        }
+    }
+}

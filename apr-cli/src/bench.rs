@@ -1,0 +1,223 @@
+//! `apr bench`: how fast, and how near to what this machine's memory allows.
+//!
+//! A test is a prompt of random tokens (`pp512`), tokens generated one by one (`tg128`), or
+//! both, at a depth of context. One round warms up and is dropped; the median of the others
+//! counts. Decoding reads every weight it uses once per token, so beside tokens per second
+//! stand the bytes per second this amounts to, and their share of a streaming read that is
+//! measured in the same minute over the same bytes.
+
+mod geometry;
+mod report;
+mod workload;
+
+use clap::{Args, ValueEnum};
+use quant_kernels::{Cpu, Isa};
+
+use crate::{
+    args::{CacheArgs, CpuArgs, ModelArgs, QuietArgs},
+    bandwidth,
+    engine::{Engine, Source},
+    error::Error,
+    interrupt::Interrupt,
+    machine,
+    output::Output,
+    terminal,
+};
+
+use self::{
+    geometry::Reads,
+    report::{Report, Row},
+    workload::{Test, Workload},
+};
+
+/// Flags of the verb.
+#[derive(Debug, Args)]
+pub(crate) struct BenchArgs {
+    #[command(flatten)]
+    model: ModelArgs,
+    /// Lengths of prompts, separated by commas; 0 for none
+    #[arg(
+        short = 'p',
+        long,
+        value_name = "N",
+        env = "APR_N_PROMPT",
+        value_delimiter = ','
+    )]
+    #[arg(default_value = "512")]
+    n_prompt: Vec<usize>,
+    /// Numbers of tokens to generate; 0 for none
+    #[arg(
+        short = 'n',
+        long,
+        value_name = "N",
+        env = "APR_N_GEN",
+        value_delimiter = ','
+    )]
+    #[arg(default_value = "128")]
+    n_gen: Vec<usize>,
+    /// A prompt and then tokens to generate (also -pg): `P,N`; may be repeated
+    #[arg(long, value_name = "P,N", env = "APR_PROMPT_GEN", value_parser = workload::pair)]
+    prompt_gen: Vec<(usize, usize)>,
+    /// Tokens in the context before a test begins
+    #[arg(
+        short = 'd',
+        long,
+        value_name = "N",
+        env = "APR_N_DEPTH",
+        value_delimiter = ','
+    )]
+    #[arg(default_value = "0")]
+    n_depth: Vec<usize>,
+    /// Rounds that count
+    #[arg(
+        short = 'r',
+        long,
+        value_name = "N",
+        env = "APR_REPETITIONS",
+        default_value_t = 5
+    )]
+    #[arg(value_parser = clap::value_parser!(u32).range(1..=1000))]
+    repetitions: u32,
+    /// Form of the output
+    #[arg(
+        short = 'o',
+        long,
+        value_name = "FORM",
+        env = "APR_OUTPUT",
+        default_value = "md"
+    )]
+    output: Form,
+    #[command(flatten)]
+    cache: CacheArgs,
+    #[command(flatten)]
+    cpu: CpuArgs,
+    #[command(flatten)]
+    quiet: QuietArgs,
+}
+
+/// Forms of the output.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Form {
+    /// A Markdown table
+    Md,
+    /// One JSON object
+    Json,
+    /// Comma-separated values
+    Csv,
+}
+
+pub(crate) fn run(args: &BenchArgs) -> Result<(), Error> {
+    let interrupt = Interrupt::install();
+    let source = Source::open(&args.model)?;
+    let engine = source.engine(&args.cpu, args.quiet)?;
+    let tests = tests(args, engine.model.config().n_ctx)?;
+    let reads = Reads::of(&source.gguf()?, engine.model.config());
+    let report = Report {
+        model: source.name(),
+        size_bytes: source.file.n_bytes(),
+        n_params: reads.n_params,
+        isa: engine.cpu.isa().name(),
+        threads: engine.cpu.n_threads().get(),
+        batch_size: args.cache.batch_size,
+        weight_bytes_per_token: reads.weight_bytes,
+    };
+    let mut output = Output::new();
+    if args.output != Form::Json {
+        output.write(report.header(args.output == Form::Csv).as_bytes())?;
+    }
+    let mut rows = Vec::new();
+    for test in tests {
+        let row = measure(args, &source, &engine, &reads, test, &interrupt)?;
+        match args.output {
+            Form::Json => rows.push(row),
+            Form::Md => output.line(&report.markdown(&row))?,
+            Form::Csv => output.line(&report.csv(&row))?,
+        }
+    }
+    if args.output == Form::Json {
+        output.json(&report.record(&rows))?;
+    }
+    if !args.quiet.quiet {
+        report_footprint();
+    }
+    Ok(())
+}
+
+/// Lists the tests in the order of the flags.
+fn tests(args: &BenchArgs, n_trained: usize) -> Result<Vec<Test>, Error> {
+    let prompts = args.n_prompt.iter().map(|&n| (n, 0));
+    let generations = args.n_gen.iter().map(|&n| (0, n));
+    let both = args.prompt_gen.iter().copied();
+    let lengths: Vec<_> = prompts
+        .chain(generations)
+        .chain(both)
+        .filter(|&l| l != (0, 0))
+        .collect();
+    let mut tests = Vec::new();
+    for &depth in &args.n_depth {
+        for &(n_prompt, n_gen) in &lengths {
+            let test = Test {
+                depth,
+                n_prompt,
+                n_gen,
+            };
+            if test.n_tokens() > n_trained {
+                let n = test.n_tokens();
+                let message =
+                    format!("{test} takes {n} tokens, the model's context is {n_trained}");
+                return Err(Error::usage(message));
+            }
+            tests.push(test);
+        }
+    }
+    Ok(tests)
+}
+
+fn measure(
+    args: &BenchArgs,
+    source: &Source,
+    engine: &Engine<'_>,
+    reads: &Reads,
+    test: Test,
+    interrupt: &Interrupt,
+) -> Result<Row, Error> {
+    let options = args.cache.state_options(test.n_tokens());
+    let mut workload = Workload::new(engine, options, test)?;
+    let mut seconds = Vec::new();
+    for round in 0..=args.repetitions {
+        let time = workload.round(interrupt.flag())?;
+        if round > 0 {
+            seconds.push(time.as_secs_f64());
+        }
+    }
+    let stream = stream_rate(source, &engine.cpu)?;
+    let kv_bytes = reads.kv_bytes_per_position(&args.cache)?;
+    Ok(Row::new(
+        test,
+        &seconds,
+        reads.bytes(test, kv_bytes),
+        stream,
+    ))
+}
+
+/// Measures a streaming read of the model's own pages, where these exceed any cache.
+fn stream_rate(source: &Source, cpu: &Cpu) -> Result<f64, Error> {
+    const LEAST: usize = 512 << 20;
+    let gguf = source.gguf()?;
+    let data: Vec<&[u8]> = gguf.tensors().map(|tensor| tensor.data).collect();
+    let n_bytes: usize = data.iter().map(|data| data.len()).sum();
+    let fits = machine::memory().is_none_or(|m| (n_bytes as u64) < m.available);
+    if n_bytes < LEAST || !fits {
+        return Ok(bandwidth::of_memory(cpu.n_threads()));
+    }
+    Ok(bandwidth::of_slices(&data, cpu.n_threads()))
+}
+
+fn report_footprint() {
+    if let Some(footprint) = machine::footprint() {
+        terminal::say(footprint);
+    }
+    if Isa::available().count() == 1 {
+        terminal::say("note: scalar kernels only; this processor has no AVX2");
+    }
+}

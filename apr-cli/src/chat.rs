@@ -1,0 +1,312 @@
+//! `apr chat`: a conversation.
+//!
+//! On a terminal lines are edited and remembered; from a pipe each line is a turn. Answers go
+//! to stdout, thoughts, dimmed, to stderr with everything else. Each turn renders the whole
+//! conversation; the sequence computes only what is new.
+
+mod command;
+mod conversation;
+mod lines;
+mod thinking;
+
+use std::path::Path;
+
+use clap::{Args, ValueEnum};
+use generate::{FinishReason, GenerationConfig, Generator, Sequence, Step, TextConfig};
+
+use crate::{
+    args::{ContextArgs, CpuArgs, ModelArgs, QuietArgs},
+    engine::{Engine, Source},
+    error::Error,
+    interrupt::Interrupt,
+    output::Output,
+    run,
+    sampling::{self, SamplingArgs},
+    terminal,
+    timing::Stopwatch,
+    units::count,
+};
+
+use self::{
+    command::{Command, Entry, HELP},
+    conversation::Conversation,
+    lines::{Line, Lines},
+    thinking::{Part, ThinkingSplit},
+};
+
+const DIM: &str = "\u{1b}[2m";
+const PLAIN: &str = "\u{1b}[0m";
+
+/// Flags of the verb.
+#[derive(Debug, Args)]
+pub(crate) struct ChatArgs {
+    #[command(flatten)]
+    model: ModelArgs,
+    /// System prompt (also -sys)
+    #[arg(
+        long,
+        value_name = "TEXT",
+        env = "APR_SYSTEM_PROMPT",
+        allow_hyphen_values = true
+    )]
+    system_prompt: Option<String>,
+    /// Whether the model thinks before it answers [default: as its template has it]
+    #[arg(long, value_name = "ON|OFF", env = "APR_THINK")]
+    think: Option<Switch>,
+    /// The most tokens of an answer; -1 is no limit but the context
+    #[arg(
+        short,
+        long,
+        alias = "max-tokens",
+        value_name = "N",
+        env = "APR_N_PREDICT"
+    )]
+    #[arg(default_value_t = -1, allow_negative_numbers = true, value_parser = sampling::n_predict)]
+    n_predict: i64,
+    #[command(flatten)]
+    quiet: QuietArgs,
+    #[command(flatten)]
+    context: ContextArgs,
+    #[command(flatten)]
+    cpu: CpuArgs,
+    #[command(flatten)]
+    sampling: SamplingArgs,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Switch {
+    On,
+    Off,
+}
+
+/// Everything that lasts longer than a turn.
+struct Chat<'m> {
+    engine: &'m Engine<'m>,
+    sequence: Sequence<'m>,
+    conversation: Conversation,
+    config: GenerationConfig,
+    interrupt: Interrupt,
+    output: Output,
+    quiet: QuietArgs,
+    has_colour: bool,
+}
+
+pub(crate) fn run(args: &ChatArgs) -> Result<(), Error> {
+    let interrupt = Interrupt::install();
+    let source = Source::open(&args.model)?;
+    let engine = source.engine(&args.cpu, args.quiet)?;
+    let mut conversation = Conversation::new(&engine.tokenizer, args.system_prompt.as_deref())?;
+    if let Some(think) = args.think {
+        conversation.set_thinking(think == Switch::On);
+    }
+    let options = args.context.state_options(engine.model.config())?;
+    let mut chat = Chat {
+        sequence: engine.sequence(options)?,
+        config: args
+            .sampling
+            .generation(&engine, sampling::limit(args.n_predict))?,
+        engine: &engine,
+        conversation,
+        interrupt,
+        output: Output::new(),
+        quiet: args.quiet,
+        has_colour: terminal::stderr_has_colour(),
+    };
+    let mut lines = Lines::new()?;
+    if !lines.is_terminal() {
+        return chat.follow(&mut lines);
+    }
+    chat.interrupt.make_gentle();
+    chat.greet(&source);
+    chat.converse(&mut lines)
+}
+
+impl Chat<'_> {
+    fn greet(&self, source: &Source) {
+        if !self.quiet.quiet {
+            let weights = source.gguf().map_or(0, |gguf| {
+                gguf.tensors()
+                    .map(|tensor| tensor.info.ne().iter().product::<u64>())
+                    .sum()
+            });
+            let (name, weights) = (source.name(), count(weights));
+            terminal::say(format_args!(
+                "{name}, {weights} weights. /help lists the commands."
+            ));
+        }
+    }
+
+    /// Talks with a person: mistakes and failed turns are said, and the chat goes on.
+    fn converse(&mut self, lines: &mut Lines) -> Result<(), Error> {
+        loop {
+            self.interrupt.flag().reset();
+            let text = match lines.message()? {
+                Line::Text(text) => text,
+                Line::Interrupted => {
+                    terminal::say("(Ctrl-D or /exit leaves)");
+                    continue;
+                }
+                Line::End => return Ok(()),
+            };
+            match self.obey(&text) {
+                Ok(true) => {}
+                Ok(false) => return Ok(()),
+                Err(Error::OutputClosed) => return Err(Error::OutputClosed),
+                // The code is for programs; this is a person who goes on.
+                Err(error) => drop(error.report()),
+            }
+        }
+    }
+
+    /// Answers a pipe: the first failure is the end.
+    fn follow(&mut self, lines: &mut Lines) -> Result<(), Error> {
+        while let Line::Text(text) = lines.message()? {
+            if !self.obey(&text)? {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    /// Does what was entered; returns whether to go on.
+    fn obey(&mut self, text: &str) -> Result<bool, Error> {
+        match Entry::parse(text) {
+            Entry::Nothing => {}
+            Entry::Mistake(why) => return Err(Error::Usage { message: why }),
+            Entry::Command(Command::Exit) => return Ok(false),
+            Entry::Command(command) => self.command(command)?,
+            Entry::Message(text) => {
+                self.conversation.push_user(text);
+                self.answer()?;
+            }
+        }
+        Ok(true)
+    }
+
+    fn command(&mut self, command: Command) -> Result<(), Error> {
+        match command {
+            Command::Clear => self.conversation.clear(),
+            Command::System(text) => self.conversation.set_system(&text),
+            Command::Think(think) => self.conversation.set_thinking(think),
+            Command::Save(file) => self.conversation.save(Path::new(&file))?,
+            Command::Load(file) => {
+                let n = self.conversation.load(Path::new(&file))?;
+                terminal::say(crate::units::plural(n, "message"));
+                if let Some((role, text)) = self.conversation.last() {
+                    terminal::say(format_args!("{}: {}", role, terminal::printable(text)));
+                }
+            }
+            Command::Regen => {
+                if !self.conversation.pop_answer() {
+                    return Err(Error::usage("/regen: there is no message to answer"));
+                }
+                // The same seed would give the same answer.
+                self.config.sampler.seed = self.config.sampler.seed.wrapping_add(1);
+                self.answer()?;
+            }
+            Command::Help => terminal::say(HELP),
+            Command::Exit => {}
+        }
+        Ok(())
+    }
+
+    /// Answers the last message. One that cannot be answered is taken back.
+    fn answer(&mut self) -> Result<(), Error> {
+        let result = self.reply();
+        if result.is_err() {
+            self.conversation.pop_user();
+        }
+        result
+    }
+
+    fn reply(&mut self) -> Result<(), Error> {
+        let prompt = self.conversation.render(&self.engine.tokenizer)?;
+        let mut watch = Stopwatch::start(std::time::Duration::ZERO);
+        run::prefill(
+            &mut self.sequence,
+            &prompt.ids,
+            &self.interrupt,
+            self.quiet,
+            &mut watch,
+        )?;
+        let mut generator = Generator::new(
+            &self.engine.tokenizer,
+            &self.sequence,
+            &self.config,
+            &TextConfig::default(),
+        )?;
+        let mut split = ThinkingSplit::new(&prompt.text);
+        let mut reply = Reply::default();
+        let reason = loop {
+            match generator.step(&mut self.sequence, self.interrupt.flag())? {
+                Step::Piece(piece) => {
+                    watch.generated();
+                    self.show(split.push(&piece.text), &mut reply)?;
+                }
+                Step::Finished { reason, text } => {
+                    let mut parts = split.push(&text);
+                    parts.extend(split.finish());
+                    self.show(parts, &mut reply)?;
+                    break reason;
+                }
+            }
+        };
+        self.end_thought(&mut reply);
+        self.output.line("")?;
+        if !self.quiet.quiet {
+            self.dim(|| run::report_end(reason, &watch.timing(), self.sequence.n_ctx()));
+        }
+        self.conversation
+            .push_assistant(reply.thought, reply.answer);
+        match reason {
+            FinishReason::Cancelled if !self.interrupt.is_gentle() => Err(Error::Interrupted),
+            _ => Ok(()),
+        }
+    }
+
+    fn show(&mut self, parts: Vec<Part>, reply: &mut Reply) -> Result<(), Error> {
+        for part in parts {
+            match part {
+                Part::Thought(text) => {
+                    if !reply.is_thinking {
+                        terminal::say_part(if self.has_colour { DIM } else { "[thinking] " });
+                        reply.is_thinking = true;
+                    }
+                    terminal::say_part(terminal::printable(&text));
+                    reply.thought.push_str(&text);
+                }
+                Part::Answer(text) => {
+                    self.end_thought(reply);
+                    self.output.text(&text)?;
+                    reply.answer.push_str(&text);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn end_thought(&self, reply: &mut Reply) {
+        if std::mem::take(&mut reply.is_thinking) {
+            terminal::say(if self.has_colour { PLAIN } else { " [answer]" });
+        }
+    }
+
+    /// Says something beside the point.
+    fn dim(&self, say: impl FnOnce()) {
+        if self.has_colour {
+            terminal::say_part(DIM);
+        }
+        say();
+        if self.has_colour {
+            terminal::say_part(PLAIN);
+        }
+    }
+}
+
+/// An answer on its way.
+#[derive(Debug, Default)]
+struct Reply {
+    thought: String,
+    answer: String,
+    is_thinking: bool,
+}

@@ -1,0 +1,131 @@
+//! From flags to a model that is ready to compute.
+
+use std::{
+    num::NonZeroUsize,
+    thread,
+    time::{Duration, Instant},
+};
+
+use generate::Sequence;
+use gguf_format::GgufSet;
+use moe_model::{Model, ModelFile, Prefetch, StateOptions, kv_bytes};
+use quant_kernels::{Cpu, Isa};
+use tokenizer::Tokenizer;
+
+use crate::{
+    args::{CpuArgs, ModelArgs, QuietArgs},
+    builtin,
+    error::Error,
+    machine,
+    progress::Progress,
+    terminal, units,
+};
+
+/// An open model file, and the time at which opening began.
+#[derive(Debug)]
+pub(crate) struct Source {
+    pub(crate) file: ModelFile,
+    begin: Instant,
+}
+
+/// A model with what it takes to run it. Borrows from a [`Source`].
+#[derive(Debug)]
+pub(crate) struct Engine<'a> {
+    pub(crate) cpu: Cpu,
+    pub(crate) model: Model<'a>,
+    pub(crate) tokenizer: Tokenizer,
+    /// What opening and checking took.
+    pub(crate) load: Duration,
+}
+
+impl Engine<'_> {
+    /// Makes a sequence, if memory has room for its whole context: running out later would
+    /// be no error but the end of the process.
+    pub(crate) fn sequence(&self, options: StateOptions) -> Result<Sequence<'_>, Error> {
+        let StateOptions {
+            n_ctx,
+            keys,
+            values,
+            ..
+        } = options;
+        let needed = kv_bytes(self.model.config(), keys, values, n_ctx)?;
+        let available = machine::memory().map_or(u128::MAX, |m| u128::from(m.available));
+        if needed > available {
+            let bytes = |n| units::bytes(u64::try_from(n).unwrap_or(u64::MAX));
+            return Err(Error::Memory {
+                what: format!("a context of {n_ctx} tokens, see --ctx-size"),
+                needed: bytes(needed),
+                available: bytes(available),
+            });
+        }
+        Ok(Sequence::new(&self.cpu, &self.model, options)?)
+    }
+}
+
+impl Source {
+    pub(crate) fn open(args: &ModelArgs) -> Result<Self, Error> {
+        let begin = Instant::now();
+        let file = match &args.model {
+            Some(path) => ModelFile::open(path)?,
+            None => builtin::file(),
+        };
+        Ok(Self { file, begin })
+    }
+
+    pub(crate) fn gguf(&self) -> Result<GgufSet<'_>, Error> {
+        Ok(self.file.gguf()?)
+    }
+
+    /// Returns the file's name for messages and results.
+    pub(crate) fn name(&self) -> String {
+        let path = self.file.path();
+        path.file_name()
+            .unwrap_or(path.as_os_str())
+            .to_string_lossy()
+            .into_owned()
+    }
+
+    /// Checks the model, brings its weights into memory and starts the threads.
+    pub(crate) fn engine(&self, cpu: &CpuArgs, quiet: QuietArgs) -> Result<Engine<'_>, Error> {
+        let gguf = self.gguf()?;
+        let model = Model::from_gguf(&gguf)?;
+        let tokenizer = Tokenizer::from_gguf(gguf.metadata())?;
+        self.prefetch(quiet);
+        let cpu = self::cpu(cpu, quiet)?;
+        Ok(Engine {
+            cpu,
+            model,
+            tokenizer,
+            load: self.begin.elapsed(),
+        })
+    }
+
+    fn prefetch(&self, quiet: QuietArgs) {
+        // Reading what does not fit would only push out what was read before.
+        let fits = machine::memory().is_none_or(|m| self.file.n_bytes() < m.available);
+        let how = if fits {
+            Prefetch::Populate
+        } else {
+            Prefetch::ReadAhead
+        };
+        let progress = Progress::bytes("loading", self.file.n_bytes(), quiet.quiet);
+        self.file.prefetch(how, |n_bytes| progress.set(n_bytes));
+    }
+}
+
+/// Starts the threads.
+pub(crate) fn cpu(args: &CpuArgs, quiet: QuietArgs) -> Result<Cpu, Error> {
+    let usable = usable_threads();
+    let n_threads = args.threads.unwrap_or(usable);
+    if n_threads > usable && !quiet.quiet {
+        terminal::say(format_args!(
+            "note: {n_threads} threads, but the process may use {usable}; see `apr doctor`"
+        ));
+    }
+    Ok(Cpu::new(args.isa.unwrap_or_else(Isa::detect), n_threads)?)
+}
+
+/// Returns the threads the process may use, by affinity and cgroup quota.
+pub(crate) fn usable_threads() -> NonZeroUsize {
+    thread::available_parallelism().unwrap_or(NonZeroUsize::MIN)
+}

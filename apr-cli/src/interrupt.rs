@@ -1,0 +1,66 @@
+//! Ctrl-C.
+//!
+//! The handler sets a flag, which loops look at between their steps, and the verb ends in
+//! good order. A step may take longer than a person waits: a batch of a long prompt through a
+//! large model takes seconds. So where the program is to end anyway, the handler ends it
+//! itself after a moment; all text was flushed as it was written.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    thread,
+    time::Duration,
+};
+
+use generate::CancelFlag;
+
+use crate::{error, terminal};
+
+/// What the loops have to end in good order.
+const GRACE: Duration = Duration::from_millis(120);
+
+/// The flag, and what a Ctrl-C means.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Interrupt {
+    cancel: CancelFlag,
+    /// Whether the first Ctrl-C ends only what is going on, not the program.
+    is_gentle: Arc<AtomicBool>,
+}
+
+impl Interrupt {
+    /// Installs the handler. Without one Ctrl-C ends the program at once, which is said.
+    pub(crate) fn install() -> Self {
+        let interrupt = Self::default();
+        let of_handler = interrupt.clone();
+        if let Err(error) = ctrlc::set_handler(move || of_handler.on_signal()) {
+            terminal::say(format_args!("note: Ctrl-C cannot be handled: {error}"));
+        }
+        interrupt
+    }
+
+    /// Returns the flag that loops look at.
+    pub(crate) const fn flag(&self) -> &CancelFlag {
+        &self.cancel
+    }
+
+    /// Lets the first Ctrl-C end only what is going on; a second one ends the program.
+    pub(crate) fn make_gentle(&self) {
+        self.is_gentle.store(true, Ordering::Relaxed);
+    }
+
+    pub(crate) fn is_gentle(&self) -> bool {
+        self.is_gentle.load(Ordering::Relaxed)
+    }
+
+    fn on_signal(&self) {
+        let was_set = self.cancel.cancel();
+        if self.is_gentle() && !was_set {
+            return;
+        }
+        thread::sleep(GRACE);
+        terminal::say("");
+        std::process::exit(i32::from(error::INTERRUPTED));
+    }
+}

@@ -1,0 +1,72 @@
+//! `apr logits`: the numbers themselves, for comparison with other engines.
+
+use std::path::PathBuf;
+
+use clap::Args;
+
+use crate::{
+    args::{CacheArgs, CpuArgs, ModelArgs, QuietArgs},
+    engine::Source,
+    error::Error,
+    input::{self, PromptArgs, SpecialArgs},
+    interrupt::Interrupt,
+    logits_file::LogitsWriter,
+    progress::Progress,
+    terminal,
+    units::plural,
+};
+
+/// Flags of the verb.
+///
+/// Writes one tensor `logits` of f32, `[n_tokens, n_vocab]`.
+#[derive(Debug, Args)]
+pub(crate) struct LogitsArgs {
+    #[command(flatten)]
+    model: ModelArgs,
+    #[command(flatten)]
+    prompt: PromptArgs,
+    #[command(flatten)]
+    special: SpecialArgs,
+    /// Token ids instead of a text, separated by commas
+    #[arg(long, value_name = "IDS", env = "APR_TOKENS", conflicts_with_all = ["prompt", "file"])]
+    tokens: Option<String>,
+    /// The safetensors file to write
+    #[arg(short, long, value_name = "FILE", env = "APR_OUTPUT")]
+    output: PathBuf,
+    #[command(flatten)]
+    cache: CacheArgs,
+    #[command(flatten)]
+    cpu: CpuArgs,
+    #[command(flatten)]
+    quiet: QuietArgs,
+}
+
+pub(crate) fn run(args: &LogitsArgs) -> Result<(), Error> {
+    let interrupt = Interrupt::install();
+    let source = Source::open(&args.model)?;
+    let engine = source.engine(&args.cpu, args.quiet)?;
+    let ids = match &args.tokens {
+        Some(tokens) => input::parse_ids(tokens)?,
+        None => args.special.encode(&engine.tokenizer, &args.prompt.text()?),
+    };
+    let options = args.cache.state_options(engine.model.config().n_ctx);
+    let mut sequence = engine.sequence(options)?;
+    sequence.check(&ids)?;
+
+    let mut writer = LogitsWriter::create(&args.output, ids.len(), sequence.n_vocab())?;
+    let progress = Progress::tokens("logits", ids.len(), args.quiet.quiet);
+    sequence.visit_logits(&ids, &(0..ids.len()), interrupt.flag(), |idx, logits| {
+        progress.set(idx as u64 + 1);
+        writer.row(logits)
+    })?;
+    drop(progress);
+    writer.finish()?;
+    if !args.quiet.quiet {
+        let (n_tokens, n_vocab) = (plural(ids.len(), "token"), sequence.n_vocab());
+        terminal::say(format_args!(
+            "{}: {n_tokens} × {n_vocab} logits",
+            args.output.display()
+        ));
+    }
+    Ok(())
+}

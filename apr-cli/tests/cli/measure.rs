@@ -1,0 +1,132 @@
+//! The verbs that measure: perplexity, bench, doctor; and completions.
+
+use std::fs;
+
+use crate::{done, json, stderr, stdout};
+
+const SPEECH: &str = "ROMEO:\nBut, soft! what light through yonder window breaks?\n\
+    It is the east, and Juliet is the sun.\nArise, fair sun, and kill the envious moon,\n\
+    Who is already sick and pale with grief,\nThat thou her maid art far more fair than she.\n\n";
+
+#[test]
+fn perplexity_is_low_for_verse_and_a_model_does_not_diverge_from_itself() {
+    let folder = tempfile::tempdir().unwrap();
+    let text = folder
+        .path()
+        .join("speech.txt")
+        .to_str()
+        .unwrap()
+        .to_owned();
+    let saved = folder
+        .path()
+        .join("saved.safetensors")
+        .to_str()
+        .unwrap()
+        .to_owned();
+    fs::write(&text, SPEECH.repeat(3)).unwrap();
+    let base = ["perplexity", "-q", "--json", "-f", &text, "-c", "64"];
+    let first = json(&[&base[..], &["--save-logits", &saved, "-t", "1"]].concat());
+    let perplexity = first["perplexity"].as_f64().unwrap();
+    assert!((1.0..200.0).contains(&perplexity), "{perplexity}");
+    let second = json(&[&base[..], &["--kl-divergence-base", &saved, "-b", "5"]].concat());
+    assert_eq!(second["perplexity"], first["perplexity"]);
+    assert_eq!(
+        (
+            second["mean_kl"].as_f64(),
+            second["same_top_percent"].as_f64()
+        ),
+        (Some(0.0), Some(100.0))
+    );
+
+    let other = [
+        "perplexity",
+        "-q",
+        "-f",
+        &text,
+        "-c",
+        "32",
+        "--kl-divergence-base",
+        &saved,
+    ];
+    let output = done(&other);
+    assert_eq!(output.status.code(), Some(3), "{}", stderr(&output));
+    let report = done(&["perplexity", "-q", "-f", &text, "-c", "64", "--chunks", "1"]);
+    assert!(
+        stdout(&report).starts_with("perplexity "),
+        "{}",
+        stdout(&report)
+    );
+}
+
+#[test]
+fn a_text_shorter_than_a_window_has_no_perplexity() {
+    let output = done(&["perplexity", "-p", "too short"]);
+    assert_eq!(output.status.code(), Some(1));
+    assert!(
+        stderr(&output).contains("a window of 512"),
+        "{}",
+        stderr(&output)
+    );
+}
+
+#[test]
+fn a_bench_has_a_row_for_each_test_in_each_form() {
+    let base = [
+        "bench", "-q", "-p", "8", "-n", "4", "-pg", "4,2", "-d", "0,3", "-r", "2", "-o",
+    ];
+    let record = json(&[&base[..], &["json"]].concat());
+    let tests: Vec<&str> = record["rows"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|row| row["test"].as_str().unwrap())
+        .collect();
+    let expected = [
+        "pp8",
+        "tg4",
+        "pp4+tg2",
+        "pp8 @ d3",
+        "tg4 @ d3",
+        "pp4+tg2 @ d3",
+    ];
+    assert_eq!(tests, expected);
+    let decode = &record["rows"][1];
+    assert_eq!(decode["seconds"].as_array().unwrap().len(), 2);
+    assert!(decode["share_percent"].as_f64().unwrap() > 0.0);
+    assert!(record["rows"][0]["read_gb_s"].is_null());
+    let table = done(&["bench", "-q", "-p", "8", "-n", "0", "-r", "1"]);
+    assert_eq!(stdout(&table).lines().count(), 3, "{}", stdout(&table));
+    let csv = done(&["bench", "-q", "-p", "0", "-n", "2", "-r", "1", "-o", "csv"]);
+    assert_eq!(stdout(&csv).lines().count(), 2, "{}", stdout(&csv));
+}
+
+#[test]
+fn doctor_names_what_is_used_and_why() {
+    let findings = json(&["doctor", "--json", "-t", "1"]);
+    assert_eq!(
+        (findings["threads"].as_u64(), &findings["threads_why"]),
+        (Some(1), &"asked for".into())
+    );
+    assert!(findings["read_gb_s"].as_f64().unwrap() > 0.0);
+    let report = done(&["doctor"]);
+    for row in [
+        "processor",
+        "instructions",
+        "threads",
+        "memory",
+        "huge pages",
+        "GB/s",
+    ] {
+        assert!(stdout(&report).contains(row), "{}", stdout(&report));
+    }
+}
+
+#[test]
+fn completions_know_every_verb() {
+    for shell in ["bash", "zsh", "fish"] {
+        let script = done(&["completions", shell]);
+        for verb in ["run", "chat", "inspect", "perplexity"] {
+            assert!(stdout(&script).contains(verb), "{shell}: {verb}");
+        }
+    }
+}

@@ -1,0 +1,93 @@
+//! The logits of given tokens, without drawing any.
+
+use std::ops::Range;
+
+use moe_model::Outputs;
+
+use crate::{CancelFlag, GenerateError, Sequence};
+
+impl Sequence<'_> {
+    /// Makes `tokens` the content of the sequence, anew, and shows `visit` the logits `[V]`
+    /// after each token of `wanted`, with the token's index.
+    ///
+    /// The logits of one batch are in memory at a time, so memory does not grow with the text.
+    ///
+    /// # Errors
+    /// As [`prefill`](Self::prefill), and whatever `visit` returns.
+    pub fn visit_logits<E: From<GenerateError>>(
+        &mut self,
+        tokens: &[u32],
+        wanted: &Range<usize>,
+        cancel: &CancelFlag,
+        mut visit: impl FnMut(usize, &[f32]) -> Result<(), E>,
+    ) -> Result<(), E> {
+        self.check(tokens)?;
+        self.clear();
+        let n_vocab = self.n_vocab();
+        for piece in pieces(tokens.len(), wanted, self.piece_len()) {
+            if cancel.is_cancelled() {
+                return Err(GenerateError::Cancelled.into());
+            }
+            let is_wanted = wanted.contains(&piece.start);
+            let outputs = if is_wanted {
+                Outputs::All
+            } else {
+                Outputs::None
+            };
+            let logits = self
+                .feed(&tokens[piece.clone()], outputs, &mut |_| ())
+                .map_err(GenerateError::from)?;
+            for (idx, row) in piece.zip(logits.chunks_exact(n_vocab)) {
+                visit(idx, row)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Cuts `0..n` at the ends of `wanted`, and all of it into pieces of at most `piece_len`.
+fn pieces(
+    n: usize,
+    wanted: &Range<usize>,
+    piece_len: usize,
+) -> impl Iterator<Item = Range<usize>> + use<> {
+    let start = wanted.start.min(n);
+    let end = wanted.end.clamp(start, n);
+    [0..start, start..end, end..n]
+        .into_iter()
+        .flat_map(move |part| {
+            let end = part.end;
+            part.step_by(piece_len)
+                .map(move |at| at..(at + piece_len).min(end))
+        })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pieces_cover_all_tokens_and_never_cross_the_wanted_range() {
+        let cases = [
+            (1, 0..1),
+            (200, 0..200),
+            (200, 70..199),
+            (10, 5..5),
+            (10, 3..20),
+            (9, 12..20),
+        ];
+        for (n, wanted) in cases {
+            let pieces: Vec<_> = pieces(n, &wanted, 64).collect();
+            let all: Vec<usize> = pieces.iter().flat_map(Clone::clone).collect();
+            assert_eq!(all, Vec::from_iter(0..n));
+            for piece in pieces {
+                let n_wanted = piece.clone().filter(|idx| wanted.contains(idx)).count();
+                assert!(
+                    n_wanted == 0 || n_wanted == piece.len(),
+                    "{wanted:?}: {piece:?}"
+                );
+                assert!(piece.len() <= 64);
+            }
+        }
+    }
+}

@@ -1,0 +1,212 @@
+//! One sequence of tokens in the cache of one model.
+//!
+//! A chat sends the whole conversation again with each turn. Most of it lies in the cache
+//! already, so [`Sequence::prefill`] keeps the longest common beginning, cuts the rest off and
+//! computes only what is new. The answer does not change by a bit: the logits at a position
+//! depend on the tokens before it and on nothing else.
+
+use moe_model::{LayerView, Model, ModelError, Outputs, State, StateOptions, forward_observed};
+use quant_kernels::Cpu;
+
+use crate::{CancelFlag, GenerateError};
+
+/// A model, its state, and the tokens that are in it.
+#[derive(Debug)]
+pub struct Sequence<'m> {
+    cpu: &'m Cpu,
+    model: &'m Model<'m>,
+    state: State,
+    piece_len: usize,
+    tokens: Vec<u32>,
+    /// Logits `[V]` after the last token; empty after a failure.
+    logits: Vec<f32>,
+}
+
+/// How much of a prompt was in the cache and how much was computed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Prefill {
+    /// Tokens found in the cache.
+    pub n_cached: usize,
+    /// Tokens that went through the model.
+    pub n_computed: usize,
+}
+
+/// How far the prefill of a prompt has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Progress {
+    /// Tokens done, counting layers of a batch in part.
+    pub n_done: usize,
+    /// Tokens to be computed in all.
+    pub n_total: usize,
+}
+
+impl<'m> Sequence<'m> {
+    /// Makes an empty sequence.
+    ///
+    /// # Errors
+    /// An option is out of its range, or the cache cannot have the model's shape.
+    pub fn new(
+        cpu: &'m Cpu,
+        model: &'m Model<'m>,
+        options: StateOptions,
+    ) -> Result<Self, GenerateError> {
+        Ok(Self {
+            cpu,
+            model,
+            state: State::new(model, options)?,
+            piece_len: options.batch_len,
+            tokens: Vec::new(),
+            logits: Vec::new(),
+        })
+    }
+
+    /// Returns the tokens in the cache.
+    #[must_use]
+    pub fn tokens(&self) -> &[u32] {
+        &self.tokens
+    }
+
+    /// Returns how many tokens there may be.
+    #[must_use]
+    pub const fn n_ctx(&self) -> usize {
+        self.state.n_ctx()
+    }
+
+    /// Returns the size of the vocabulary.
+    #[must_use]
+    pub fn n_vocab(&self) -> usize {
+        self.model.config().n_vocab
+    }
+
+    /// Returns the logits `[V]` after the last token; empty before the first.
+    #[must_use]
+    pub fn logits(&self) -> &[f32] {
+        &self.logits
+    }
+
+    /// Makes `prompt` the content of the sequence.
+    ///
+    /// `cancel` is looked at between batches; what was computed until then stays in the cache.
+    /// `progress` is told after each layer of each batch.
+    ///
+    /// # Errors
+    /// The prompt is empty, longer than the context or holds an unknown id; the work was
+    /// cancelled; or a value in the pass is not finite.
+    pub fn prefill(
+        &mut self,
+        prompt: &[u32],
+        cancel: &CancelFlag,
+        progress: &mut (dyn FnMut(Progress) + Send),
+    ) -> Result<Prefill, GenerateError> {
+        self.check(prompt)?;
+        let n_cached = self.keep_common(prompt);
+        let new = &prompt[n_cached..];
+        let mut n_done = 0;
+        for piece in new.chunks(self.piece_len) {
+            if cancel.is_cancelled() {
+                return Err(GenerateError::Cancelled);
+            }
+            let is_last = n_done + piece.len() == new.len();
+            let outputs = if is_last {
+                Outputs::Last
+            } else {
+                Outputs::None
+            };
+            let (n_layer, n_piece) = (self.model.config().n_layer, piece.len());
+            let mut observer = |view: LayerView<'_>| {
+                let n_done = n_done + n_piece * (view.layer + 1) / n_layer;
+                progress(Progress {
+                    n_done,
+                    n_total: new.len(),
+                });
+            };
+            self.feed(piece, outputs, &mut observer)?;
+            n_done += piece.len();
+        }
+        Ok(Prefill {
+            n_cached,
+            n_computed: new.len(),
+        })
+    }
+
+    /// Appends one token and computes the logits after it.
+    ///
+    /// # Errors
+    /// The context is full, the id is unknown, or a value in the pass is not finite.
+    pub fn push(&mut self, token: u32) -> Result<&[f32], GenerateError> {
+        self.feed(&[token], Outputs::Last, &mut |_| ())?;
+        Ok(&self.logits)
+    }
+
+    /// Returns whether another token fits.
+    #[must_use]
+    pub fn has_room(&self) -> bool {
+        self.tokens.len() < self.n_ctx()
+    }
+
+    /// Forgets everything.
+    pub fn clear(&mut self) {
+        self.state.truncate(0);
+        self.tokens.clear();
+        self.logits.clear();
+    }
+
+    pub(crate) const fn piece_len(&self) -> usize {
+        self.piece_len
+    }
+
+    /// Checks that a prompt can be the content of the sequence.
+    ///
+    /// # Errors
+    /// The prompt is empty, longer than the context, or holds an unknown id.
+    pub fn check(&self, prompt: &[u32]) -> Result<(), GenerateError> {
+        let (n_prompt, n_ctx, n_vocab) = (prompt.len(), self.n_ctx(), self.n_vocab());
+        if prompt.is_empty() {
+            return Err(GenerateError::EmptyPrompt);
+        }
+        if n_prompt > n_ctx {
+            return Err(GenerateError::PromptTooLong { n_prompt, n_ctx });
+        }
+        match prompt.iter().position(|&token| token as usize >= n_vocab) {
+            None => Ok(()),
+            Some(position) => {
+                let token = prompt[position];
+                Err(GenerateError::TokenOutOfRange {
+                    token,
+                    position,
+                    n_vocab,
+                })
+            }
+        }
+    }
+
+    /// Cuts the sequence to what it shares with `prompt`, leaving at least the last token of
+    /// the prompt to be computed, and returns the number of tokens kept.
+    fn keep_common(&mut self, prompt: &[u32]) -> usize {
+        let pairs = self.tokens.iter().zip(prompt);
+        let n_common = pairs.take_while(|(cached, token)| cached == token).count();
+        let n_kept = n_common.min(prompt.len() - 1);
+        self.state.truncate(n_kept);
+        self.tokens.truncate(n_kept);
+        n_kept
+    }
+
+    /// Appends tokens and returns the logits that `outputs` names; the last are kept.
+    pub(crate) fn feed(
+        &mut self,
+        tokens: &[u32],
+        outputs: Outputs,
+        observer: &mut (dyn FnMut(LayerView<'_>) + Send),
+    ) -> Result<&[f32], ModelError> {
+        let n_vocab = self.n_vocab();
+        self.logits.clear();
+        let Self {
+            cpu, model, state, ..
+        } = self;
+        let logits = forward_observed(cpu, model, state, tokens, outputs, observer)?;
+        let last = logits.len().saturating_sub(n_vocab);
+        self.logits.extend_from_slice(&logits[last..]);
+        self.tokens.extend_from_slice(tokens);
+        Ok(logits)
+    }
+}
