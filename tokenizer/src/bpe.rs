@@ -5,8 +5,6 @@
 //! word, so both are checked first: afterwards every text can be encoded, and decoding gives
 //! it back. Control tokens are kept out of the library's vocabulary: no merge can make one.
 
-use std::collections::HashSet;
-
 use tokenizers::{
     Model, NormalizedString, Normalizer,
     models::bpe::{BPE, Vocab},
@@ -44,6 +42,11 @@ impl Bpe {
                 message: error.to_string(),
             })?;
         Ok(Self { model })
+    }
+
+    /// Returns the token that merging may make of a spelling.
+    pub(crate) fn id(&self, spelling: &str) -> Option<u32> {
+        self.model.token_to_id(spelling)
     }
 
     /// Appends the ids of a text without added tokens.
@@ -125,28 +128,33 @@ fn check_merges(
             n_vocab: vocabulary.len(),
         });
     }
-    let mut pairs = HashSet::with_capacity(merges.len());
+    let mut pairs = Vec::with_capacity(merges.len());
     let mut joined = String::new();
     for (rank, (left, right)) in merges.iter().enumerate() {
         joined.clear();
         joined.push_str(left);
         joined.push_str(right);
         let known = |text: &str| {
-            ids.get(text)
-                .copied()
-                .ok_or_else(|| TokenizerError::MergeToken {
-                    rank,
-                    text: excerpt(text),
-                })
+            let id = ids.get(text).copied();
+            id.ok_or_else(|| TokenizerError::MergeToken {
+                rank,
+                text: excerpt(text),
+            })
         };
         known(&joined)?;
-        if !pairs.insert((known(left)?, known(right)?)) {
-            return Err(TokenizerError::DuplicateMerge {
-                rank,
-                left: excerpt(left),
-                right: excerpt(right),
-            });
-        }
+        pairs.push((known(left)?, known(right)?, rank));
+    }
+    pairs.sort_unstable();
+    let twice = pairs
+        .windows(2)
+        .find(|two| (two[0].0, two[0].1) == (two[1].0, two[1].1));
+    if let Some(&[_, (_, _, rank)]) = twice {
+        let (left, right) = &merges[rank];
+        return Err(TokenizerError::DuplicateMerge {
+            rank,
+            left: excerpt(left),
+            right: excerpt(right),
+        });
     }
     Ok(())
 }

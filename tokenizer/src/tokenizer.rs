@@ -17,6 +17,7 @@ pub struct Tokenizer {
     vocabulary: Vocabulary,
     added: AddedTokens,
     bpe: Bpe,
+    /// The tokens that merging does not make, sorted by text.
     ids_by_text: Vec<u32>,
     special_ids: SpecialIds,
     adds_bos: bool,
@@ -57,7 +58,11 @@ impl Tokenizer {
     fn build(parts: Parts) -> Result<Self, TokenizerError> {
         let bpe = Bpe::new(&parts.vocabulary, parts.merges)?;
         let added = AddedTokens::new(&parts.vocabulary)?;
-        let mut ids_by_text: Vec<u32> = parts.vocabulary.iter().map(|(id, ..)| id).collect();
+        let named = parts
+            .vocabulary
+            .iter()
+            .filter(|&(_, _, kind)| kind != TokenKind::Normal);
+        let mut ids_by_text: Vec<u32> = named.map(|(id, ..)| id).collect();
         ids_by_text.sort_unstable_by_key(|&id| parts.vocabulary.text(id));
         Ok(Self {
             added,
@@ -137,9 +142,11 @@ impl Tokenizer {
     /// Returns the token that the vocabulary spells this way.
     #[must_use]
     pub fn id(&self, text: &str) -> Option<u32> {
-        let spelling = |&id: &u32| self.vocabulary.text(id).cmp(&Some(text));
-        let place = self.ids_by_text.binary_search_by(spelling).ok()?;
-        Some(self.ids_by_text[place])
+        self.bpe.id(text).or_else(|| {
+            let spelling = |&id: &u32| self.vocabulary.text(id).cmp(&Some(text));
+            let place = self.ids_by_text.binary_search_by(spelling).ok()?;
+            Some(self.ids_by_text[place])
+        })
     }
 
     /// Returns the number of tokens; ids are smaller.

@@ -41,8 +41,8 @@ const MAX_TAG_SUMS: usize = 64;
 /// The most `elif` branches.
 const MAX_BRANCHES: usize = 512;
 
-/// Words after which an operand follows, so that a bracket opens a literal.
-const BEFORE_OPERAND: [&str; 8] = ["and", "or", "not", "in", "is", "if", "else", "elif"];
+/// Words that are operators where one can stand; elsewhere they are names like any other.
+const OPERATORS: [&str; 7] = ["and", "or", "not", "in", "is", "if", "else"];
 
 /// Returns the source with its growing values passed through the checks.
 pub(super) fn guard(source: &str) -> Result<String, TemplateError> {
@@ -96,6 +96,9 @@ struct Tag<'s> {
     /// Whether the last token ended an operand, and where it ended.
     after_operand: bool,
     after_dot: bool,
+    /// Whether the last words were `is` or `is not`, or these and the name of a test.
+    expects_test: bool,
+    after_test: bool,
     last_end: usize,
     /// Filters to append to the operand that is being read, with the depth it is read at.
     pending: Vec<(usize, &'static str)>,
@@ -129,10 +132,12 @@ impl<'s> Guard<'s> {
                     return Ok(());
                 }
                 Token::Open(bracket) => {
+                    // `x is in [y]` has an argument without parentheses.
+                    let begins = !tag.after_operand || (tag.after_test && bracket != b'(');
                     tag.open.push(Open {
                         at,
                         bracket,
-                        begins: !tag.after_operand && !tag.in_target,
+                        begins: begins && !tag.in_target,
                         has_comma: false,
                     });
                     tag.after_operand = false;
@@ -141,6 +146,9 @@ impl<'s> Guard<'s> {
                 Token::Operand => tag.after_operand = true,
                 Token::Word(word) => self.word(&mut tag, at, word, is_statement)?,
                 Token::Sign(sign) => self.sign(&mut tag, at, sign)?,
+            }
+            if !matches!(token, Token::Word(_)) {
+                (tag.expects_test, tag.after_test) = (false, false);
             }
             tag.after_dot = token == Token::Sign(".");
             tag.last_end = lexer.at();
@@ -181,7 +189,7 @@ impl<'s> Guard<'s> {
         tag.after_operand = true;
         // Parentheses without a comma only group.
         if open.begins && (bracket != b')' || open.has_comma) {
-            self.inserts.push((open.at, "check__("));
+            self.inserts.push((open.at, " check__("));
             self.inserts.push((at + 1, ")"));
         }
         Ok(())
@@ -194,9 +202,9 @@ impl<'s> Guard<'s> {
                 if tag.n_sums > MAX_TAG_SUMS {
                     return Err(self.too_deep(at, MAX_TAG_SUMS));
                 }
-                self.operands(tag, "|check__");
+                self.operands(tag, "|check__ ");
             }
-            ("*", _) if tag.after_operand => self.operands(tag, "|factor__"),
+            ("*", _) if tag.after_operand => self.operands(tag, "|factor__ "),
             (",", Some(open)) => open.has_comma = true,
             (",", None) => tag.has_comma |= tag.value_at.is_some(),
             (":", Some(open)) => tag.has_slice |= open.bracket == b'[',
@@ -240,7 +248,11 @@ impl<'s> Guard<'s> {
         if word == "in" && tag.open.is_empty() && tag.statement == Some("for") {
             tag.in_target = false;
         }
-        tag.after_operand = tag.after_dot || !BEFORE_OPERAND.contains(&word);
+        let is_prefix = word == "not" && !tag.after_dot;
+        let is_infix = tag.after_operand && !tag.after_dot && OPERATORS.contains(&word);
+        tag.after_test = tag.expects_test && !is_prefix;
+        tag.expects_test = (is_infix && word == "is") || (tag.expects_test && is_prefix);
+        tag.after_operand = !is_prefix && !is_infix;
         Ok(())
     }
 
@@ -283,4 +295,89 @@ impl<'s> Guard<'s> {
 
 fn line(source: &str, at: usize) -> usize {
     1 + source[..at].matches('\n').count()
+}
+
+#[cfg(test)]
+mod tests {
+    use minijinja::Environment;
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn what_can_grow_is_checked_and_nothing_else() {
+        struct Case {
+            source: &'static str,
+            guarded: &'static str,
+        }
+        let cases = [
+            Case {
+                source: "{{ [x, x[0]] }}",
+                guarded: "{{ check__([x, x[0]]) }}",
+            },
+            Case {
+                source: "{{ {'a': (x)} }}{{ (x, y) }}{{ f(x, y) }}",
+                guarded: "{{ check__({'a': (x)}) }}{{ check__((x, y)) }}{{ f(x, y) }}",
+            },
+            Case {
+                source: "{{ x + y.z(1)|f - 2 }}",
+                guarded: "{{ x|check__ + y.z(1)|f|check__ - 2 }}",
+            },
+            Case {
+                source: "{{ x * -3 ** 2 }}{{ +1 }}",
+                guarded: "{{ x|factor__ * -3|factor__ ** 2 }}{{ +1 }}",
+            },
+            Case {
+                source: "{%- set ns.x = y -%}{% set x = y %}",
+                guarded: "{%- set ns.x = assign__( y )-%}{% set x = y %}",
+            },
+            Case {
+                source: "{% set x = y[1:] %}{% set a, (b, c) = x, y %}",
+                guarded: "{% set x = assign__( y[1:] , true)%}{% set a, (b, c) = check__(( x, y ))%}",
+            },
+            Case {
+                source: "{% for (a, b) in c if [a] %}{% call(d) e() %}",
+                guarded: "{% for (a, b) in c if check__([a]) %}{% call(d) e() %}",
+            },
+            Case {
+                source: "[x] + {# [y] #}{% raw %}{{ [z] }}{% endraw %}{{ '[' }}",
+                guarded: "[x] + {# [y] #}{% raw %}{{ [z] }}{% endraw %}{{ '[' }}",
+            },
+        ];
+        for Case { source, guarded } in cases {
+            // Spaces where texts are inserted do not matter.
+            let given = guard(source).unwrap();
+            let squeezed = |text: &str| text.replace(' ', "");
+            assert_eq!(squeezed(&given), squeezed(guarded), "{source}");
+        }
+    }
+
+    fn compiles(source: &str) -> bool {
+        Environment::new().template_from_str(source).is_ok()
+    }
+
+    // Only a variable with the name `not` is taken for an operator where minijinja sees the
+    // variable (`x + not`), and then refused.
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(2000))]
+        #[test]
+        fn the_rewritten_template_compiles_where_the_source_does(
+            code in r"(x|y\.z|if|else|in|\(not x\)|is not defined|is |eq|defined|and|for|1|'s'|\+|\*|-|~|\||==|,|:|\.|\[|\]|\(|\)|\{|\}| ){1,14}",
+            around in prop::sample::select(vec![
+                ("{{ ", " }}"),
+                ("{% set x = ", " %}"),
+                ("{% set n.x = ", " %}"),
+                ("{% for i in ", " %}{% endfor %}"),
+                ("{% if ", " %}{% endif %}"),
+                ("{{- f(", ") -}}"),
+                ("{{ [", "] }}"),
+            ]),
+        ) {
+            let source = format!("{}{code}{}", around.0, around.1);
+            if compiles(&source) {
+                let guarded = guard(&source).unwrap();
+                prop_assert!(compiles(&guarded), "{} -> {}", source, guarded);
+            }
+        }
+    }
 }
