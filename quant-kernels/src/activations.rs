@@ -221,7 +221,9 @@ pub(crate) fn quantize<L: F32x16, const N: usize>(x: &[f32; N], q: &mut [i8; N])
     for (x, q) in x.as_chunks::<16>().0.iter().zip(q.as_chunks_mut::<16>().0) {
         let mut rounded = [0.0; 16];
         L::load(x).mul(inverse).round().store(&mut rounded);
-        *q = rounded.map(|v| v as i32 as i8);
+        for (q, rounded) in q.iter_mut().zip(rounded) {
+            *q = rounded as i32 as i8;
+        }
     }
     largest / 127.0
 }

@@ -509,13 +509,13 @@ fn gather<L: F32x16, V: Codec, const N: usize>(
     let o = o.as_chunks_mut::<16>().0;
     // `head_dim` is a multiple of 32: two registers of values serve all heads.
     for pair in (0..chunks).step_by(2) {
-        let mut sums: [[L; 2]; N] = std::array::from_fn(|h| {
-            let c = L::splat(c[h]);
-            [
-                L::load(&o[h * chunks + pair]).mul(c),
-                L::load(&o[h * chunks + pair + 1]).mul(c),
-            ]
-        });
+        // Plain loops: a closure would not take on the instruction set of this function.
+        let mut sums = [[L::splat(0.0); 2]; N];
+        for h in 0..N {
+            for half in 0..2 {
+                sums[h][half] = L::load(&o[h * chunks + pair + half]).mul(L::splat(c[h]));
+            }
+        }
         for position in 0..n {
             let low: L = V::value(values, position, pair, chunks);
             let high: L = V::value(values, position, pair + 1, chunks);

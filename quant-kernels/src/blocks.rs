@@ -78,9 +78,9 @@ pub(crate) struct UnpackedSuper {
     /// Weights plus the zero point.
     pub(crate) q: [u8; 256],
     /// Integer scales, each within `-128..=127`.
-    pub(crate) scales: [i16; 16],
+    pub(crate) scales: [i8; 16],
     /// Integer minimums, each within `0..=63`.
-    pub(crate) mins: [i16; 16],
+    pub(crate) mins: [i8; 16],
     /// Factor of the scales.
     pub(crate) d: f32,
     /// Factor of the minimums.

@@ -30,7 +30,7 @@ pub struct Cpu {
 }
 
 impl Cpu {
-    /// Starts the threads; with one thread the caller does the work itself.
+    /// Starts the threads but one, which is whoever enters.
     ///
     /// # Errors
     /// If the threads cannot be started.
@@ -53,12 +53,12 @@ impl Cpu {
         self.pool.n_threads()
     }
 
-    /// Gathers the threads and runs `pass` on one of them, which leads the rest. Passes of
-    /// several callers take turns. A pass must not enter the same `Cpu` again.
+    /// Runs `pass` on the calling thread, which leads the others. Passes of several callers
+    /// take turns. A pass must not enter the same `Cpu` again.
     ///
     /// # Panics
     /// If the pass or a unit of its work panics.
-    pub fn enter<R: Send>(&self, pass: impl FnOnce(&Team<'_>) -> R + Send) -> R {
+    pub fn enter<R>(&self, pass: impl FnOnce(&Team<'_>) -> R) -> R {
         self.pool.enter(|crew| {
             pass(&Team {
                 isa: self.isa,

@@ -131,11 +131,15 @@ fn tile<L: F32x16, F: FloatWeight, const N: usize>(
     rows: [&[F::Bytes]; TILE],
     x: [&[f32]; N],
 ) -> [[f32; TILE]; N] {
+    // Plain loops: a closure would not take on the instruction set of this function.
     let mut sums = [[L::splat(0.0); TILE]; N];
     let rows_of = rows.map(|row| row.as_chunks::<16>());
     let x_of = x.map(|x| x.as_chunks::<16>());
     for i in 0..x_of[0].0.len() {
-        let w: [L; TILE] = std::array::from_fn(|r| F::load(&rows_of[r].0[i]));
+        let mut w = [L::splat(0.0); TILE];
+        for r in 0..TILE {
+            w[r] = F::load(&rows_of[r].0[i]);
+        }
         for t in 0..N {
             let x = L::load(&x_of[t].0[i]);
             for r in 0..TILE {
@@ -156,5 +160,11 @@ fn tile<L: F32x16, F: FloatWeight, const N: usize>(
             }
         }
     }
-    sums.map(|row| row.map(L::sum))
+    let mut totals = [[0.0; TILE]; N];
+    for t in 0..N {
+        for r in 0..TILE {
+            totals[t][r] = sums[t][r].sum();
+        }
+    }
+    totals
 }

@@ -1,17 +1,23 @@
 //! Views of matrices whose shapes are checked once, when the view is made.
 
-use std::ops::Range;
+use std::{fmt, ops::Range};
 
 use crate::{KernelError, QuantType, dequantize_row};
 
 /// A weight matrix `[n_rows, n_cols]`, row-major, borrowed from the model's bytes.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy)]
 pub struct MatRef<'a> {
     ty: QuantType,
     n_rows: usize,
     n_cols: usize,
     row_bytes: usize,
     bytes: &'a [u8],
+}
+
+impl fmt::Debug for MatRef<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "MatRef({} [{}, {}])", self.ty, self.n_rows, self.n_cols)
+    }
 }
 
 impl<'a> MatRef<'a> {

@@ -1,17 +1,15 @@
-//! One resident team of threads per pass; the only file that knows about threads.
+//! One resident team of threads; the only file that knows about threads.
 //!
 //! A forward pass has hundreds of short phases. Starting threads, or handing each phase to a
-//! work queue, costs microseconds every time; so [`Pool::enter`] gathers the whole team once
-//! and one of its members, the leader, runs the pass. For each phase the leader publishes a
-//! closure, all members claim units of work from a counter until none is left, and the leader
-//! goes on when the last has arrived. Between phases the others spin, then yield, then sleep,
-//! so that a machine with foreign load loses no more than its share.
+//! work queue, costs microseconds every time; so the team stays. [`Pool::enter`] makes its
+//! caller the leader of a pass. For each phase the leader publishes a closure, all members,
+//! itself included, claim units of work from a counter until none is left, and the leader goes
+//! on when the last has arrived. Between phases the others spin, then yield, then sleep, so
+//! that an idle team costs nothing and a machine with foreign load loses no more than its
+//! share. Nothing is allocated on the way.
 //!
 //! Which member computes a unit cannot change a bit of it: units write disjoint places
 //! and never share a sum.
-//!
-//! Rayon owns the threads. Inside a pass no rayon function may be called: a member that
-//! picked up a foreign job would never arrive.
 #![expect(
     unsafe_code,
     reason = "threads share closures and disjoint parts of a buffer"
@@ -26,9 +24,10 @@ use std::{
     panic::{AssertUnwindSafe, catch_unwind, resume_unwind},
     ptr,
     sync::{
-        Condvar, Mutex, MutexGuard, PoisonError,
+        Arc, Condvar, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicPtr, AtomicU64, AtomicUsize, Ordering},
     },
+    thread::JoinHandle,
     time::{Duration, Instant},
 };
 
@@ -41,10 +40,10 @@ const YIELD: Duration = Duration::from_micros(200);
 
 /// Threads that run passes, one pass at a time.
 pub(crate) struct Pool {
-    threads: Option<rayon::ThreadPool>,
+    members: Vec<JoinHandle<()>>,
     n_threads: NonZeroUsize,
     turn: Mutex<()>,
-    shared: Shared,
+    shared: Arc<Shared>,
 }
 
 /// On a cache line pair of its own, so that members do not disturb each other.
@@ -59,7 +58,7 @@ struct Shared {
     arrived: Apart<AtomicUsize>,
     /// The next unit nobody has claimed.
     next_unit: Apart<AtomicUsize>,
-    /// A `&(dyn Fn(usize) + Sync)` on the leader's stack, or null at the end of the pass.
+    /// A `&(dyn Fn(usize) + Sync)` on the leader's stack, or null to end the team.
     work: AtomicPtr<&'static (dyn Fn(usize) + Sync)>,
     /// Members asleep; the leader notifies only if there are any.
     sleepers: AtomicUsize,
@@ -82,59 +81,51 @@ impl fmt::Debug for Pool {
 }
 
 impl Pool {
-    /// Starts `n_threads` threads; none for one, whose work the caller does.
+    /// Starts a team of `n_threads`, whose leader is whoever enters.
     pub(crate) fn new(n_threads: NonZeroUsize) -> Result<Self, KernelError> {
-        let threads = (n_threads.get() > 1)
-            .then(|| {
-                rayon::ThreadPoolBuilder::new()
-                    .num_threads(n_threads.get())
-                    .thread_name(|idx| format!("apr-{idx}"))
-                    .build()
-            })
-            .transpose()
-            .map_err(|error| KernelError::Threads {
-                n_threads: n_threads.get(),
-                reason: error.to_string(),
-            })?;
-        Ok(Self {
-            threads,
+        let mut pool = Self {
+            members: Vec::new(),
             n_threads,
             turn: Mutex::new(()),
-            shared: Shared::new(),
-        })
+            shared: Arc::new(Shared::new()),
+        };
+        for member in 1..n_threads.get() {
+            let shared = Arc::clone(&pool.shared);
+            let thread = std::thread::Builder::new().name(format!("apr-{member}"));
+            match thread.spawn(move || shared.follow(member)) {
+                Ok(handle) => pool.members.push(handle),
+                Err(error) => {
+                    return Err(KernelError::Threads {
+                        n_threads: n_threads.get(),
+                        reason: error.to_string(),
+                    });
+                }
+            }
+        }
+        Ok(pool)
     }
 
     pub(crate) fn n_threads(&self) -> NonZeroUsize {
         self.n_threads
     }
 
-    /// Gathers the team and lets its leader run `pass`. A panic of `pass` or of a unit is
-    /// raised here. Passes of several callers take turns.
-    pub(crate) fn enter<R: Send>(&self, pass: impl FnOnce(&Crew<'_>) -> R + Send) -> R {
+    /// Runs `pass` with the team, led by the calling thread. A panic of a unit is raised
+    /// here. Passes of several callers take turns.
+    pub(crate) fn enter<R>(&self, pass: impl FnOnce(&Crew<'_>) -> R) -> R {
         let _turn = lock(&self.turn);
-        let crew = Crew {
+        pass(&Crew {
             shared: &self.shared,
             n_threads: self.n_threads.get(),
-        };
-        let Some(threads) = &self.threads else {
-            return pass(&crew);
-        };
-        let first_phase = self.shared.phase.0.load(Ordering::Acquire);
-        let pass = Mutex::new(Some(pass));
-        let result = Mutex::new(None);
-        threads.broadcast(|context| {
-            if context.index() > 0 {
-                return self.shared.follow(context.index(), first_phase);
-            }
-            let pass = lock(&pass).take();
-            let outcome = catch_unwind(AssertUnwindSafe(|| pass.map(|pass| pass(&crew))));
-            self.shared.publish(ptr::null_mut());
-            *lock(&result) = Some(outcome);
-        });
-        match result.into_inner().unwrap_or_else(PoisonError::into_inner) {
-            Some(Ok(Some(value))) => value,
-            Some(Err(panic)) => resume_unwind(panic),
-            Some(Ok(None)) | None => unreachable!("broadcast runs every member once"),
+        })
+    }
+}
+
+impl Drop for Pool {
+    fn drop(&mut self) {
+        self.shared.publish(ptr::null_mut());
+        for member in self.members.drain(..) {
+            // A member catches the panics of its work, so it cannot have ended in one.
+            let _ = member.join();
         }
     }
 }
@@ -153,7 +144,7 @@ impl Shared {
         }
     }
 
-    /// Starts a phase, or ends the pass with null.
+    /// Starts a phase, or ends the team with null.
     fn publish(&self, work: *mut &'static (dyn Fn(usize) + Sync)) {
         self.work.store(work, Ordering::Relaxed);
         self.phase.0.fetch_add(1, Ordering::SeqCst);
@@ -163,8 +154,9 @@ impl Shared {
         }
     }
 
-    /// The life of a member: wait for a phase, work, arrive; until the pass ends.
-    fn follow(&self, member: usize, mut seen: u64) {
+    /// The life of a member: wait for a phase, work, arrive; until the team ends.
+    fn follow(&self, member: usize) {
+        let mut seen = 0;
         loop {
             seen = self.await_phase(seen);
             let work = self.work.load(Ordering::Relaxed);

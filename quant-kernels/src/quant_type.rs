@@ -9,7 +9,7 @@ use crate::KernelError;
 
 /// A storage type of matrix weights.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-#[allow(non_camel_case_types, reason = "the field writes Q4_K and IQ2_XXS")]
+#[expect(non_camel_case_types, reason = "the field writes Q4_K and IQ2_XXS")]
 #[non_exhaustive]
 pub enum QuantType {
     /// IEEE single precision.

@@ -52,11 +52,11 @@ impl F32x16 for Lanes {
     fn load_bf16(x: &[u16; 16]) -> Self {
         unsafe {
             let bits = _mm256_loadu_si256(x.as_ptr().cast());
-            let widen =
-                |half| _mm256_castsi256_ps(_mm256_slli_epi32::<16>(_mm256_cvtepu16_epi32(half)));
+            let low = _mm256_cvtepu16_epi32(_mm256_castsi256_si128(bits));
+            let high = _mm256_cvtepu16_epi32(_mm256_extracti128_si256::<1>(bits));
             Self(
-                widen(_mm256_castsi256_si128(bits)),
-                widen(_mm256_extracti128_si256::<1>(bits)),
+                _mm256_castsi256_ps(_mm256_slli_epi32::<16>(low)),
+                _mm256_castsi256_ps(_mm256_slli_epi32::<16>(high)),
             )
         }
     }
@@ -153,11 +153,13 @@ impl F32x16 for Lanes {
     #[inline(always)]
     fn exp2_int(self) -> Self {
         unsafe {
-            let exp2 = |n| {
-                let biased = _mm256_add_epi32(_mm256_cvttps_epi32(n), _mm256_set1_epi32(127));
-                _mm256_castsi256_ps(_mm256_slli_epi32::<23>(biased))
-            };
-            Self(exp2(self.0), exp2(self.1))
+            let bias = _mm256_set1_epi32(127);
+            let low = _mm256_add_epi32(_mm256_cvttps_epi32(self.0), bias);
+            let high = _mm256_add_epi32(_mm256_cvttps_epi32(self.1), bias);
+            Self(
+                _mm256_castsi256_ps(_mm256_slli_epi32::<23>(low)),
+                _mm256_castsi256_ps(_mm256_slli_epi32::<23>(high)),
+            )
         }
     }
     #[inline(always)]

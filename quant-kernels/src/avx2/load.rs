@@ -35,6 +35,14 @@ pub(super) fn load_i8(bytes: &[i8; 32]) -> __m256i {
     unsafe { _mm256_loadu_si256(bytes.as_ptr().cast()) }
 }
 
+/// Loads sixteen signed bytes.
+#[target_feature(enable = "avx2")]
+#[inline]
+pub(super) fn load_i8x16(bytes: &[i8; 16]) -> __m128i {
+    // SAFETY: `bytes` is valid for 16 reads; `loadu` has no alignment requirement.
+    unsafe { _mm_loadu_si128(bytes.as_ptr().cast()) }
+}
+
 /// Loads sixteen small integers.
 #[target_feature(enable = "avx2")]
 #[inline]

@@ -5,7 +5,7 @@
 
 use std::arch::x86_64::*;
 
-use super::load::{load_u8, look_up, store_pairs, store_u8};
+use super::load::{load_i8x16, load_u8, look_up, store_pairs, store_u8};
 use crate::{
     blocks::{SmallBlock, SuperBlock, UnpackedSmall, UnpackedSuper},
     panel::{ROWS, SmallPanel, SuperPanel},
@@ -16,20 +16,19 @@ use crate::{
 pub(super) fn superblocks<B: SuperBlock>(rows: [&B; ROWS], panel: &mut SuperPanel) {
     let mut unpacked = UnpackedSuper::ZEROED;
     let mut q = [[[0u8; 32]; ROWS]; 8];
-    let mut scales = [[0u8; 32]; ROWS];
-    let mut mins = [[0u8; 32]; ROWS];
+    let mut scales = [[0i8; 16]; ROWS];
+    let mut mins = [[0i8; 16]; ROWS];
     for (r, block) in rows.into_iter().enumerate() {
         block.unpack_codes(&mut unpacked);
         for (eighth, bytes) in q.iter_mut().zip(unpacked.q.as_chunks::<32>().0) {
             eighth[r] = *bytes;
         }
-        scales[r] = bytemuck::must_cast(unpacked.scales);
-        mins[r] = bytemuck::must_cast(unpacked.mins);
+        (scales[r], mins[r]) = (unpacked.scales, unpacked.mins);
         (panel.d[r], panel.dmin[r]) = (unpacked.d, unpacked.dmin);
     }
     for (eighth, out) in q.iter().zip(panel.q.as_chunks_mut::<8>().0) {
         for half in 0..2 {
-            let dwords = transpose(&eighth.as_chunks::<8>().0[half]);
+            let dwords = transpose(rows_of(&eighth.as_chunks::<8>().0[half]));
             for (out, dword) in out.iter_mut().zip(dwords) {
                 store_u8(
                     &mut out.as_chunks_mut::<32>().0[half],
@@ -40,8 +39,8 @@ pub(super) fn superblocks<B: SuperBlock>(rows: [&B; ROWS], panel: &mut SuperPane
     }
     let n_pairs = 256 / B::SUB / 2;
     for half in 0..2 {
-        let scale_pairs = transpose(&scales.as_chunks::<8>().0[half]);
-        let min_pairs = transpose(&mins.as_chunks::<8>().0[half]);
+        let scale_pairs = transpose(widened(&scales.as_chunks::<8>().0[half]));
+        let min_pairs = transpose(widened(&mins.as_chunks::<8>().0[half]));
         for i in 0..n_pairs {
             let pairs = scale_pairs[i];
             let even = _mm256_srai_epi32::<16>(_mm256_slli_epi32::<16>(pairs));
@@ -79,7 +78,7 @@ pub(super) fn small_blocks<B: SmallBlock>(rows: [&B; ROWS], panel: &mut SmallPan
         (panel.d[r], panel.m[r]) = (unpacked.d, unpacked.m);
     }
     for half in 0..2 {
-        let dwords = transpose(&q.as_chunks::<8>().0[half]);
+        let dwords = transpose(rows_of(&q.as_chunks::<8>().0[half]));
         for (out, dword) in panel.q.iter_mut().zip(dwords) {
             store_u8(
                 &mut out.as_chunks_mut::<32>().0[half],
@@ -89,14 +88,32 @@ pub(super) fn small_blocks<B: SmallBlock>(rows: [&B; ROWS], panel: &mut SmallPan
     }
 }
 
+/// Loads eight rows.
+#[target_feature(enable = "avx2")]
+#[inline]
+fn rows_of(bytes: &[[u8; 32]; 8]) -> [__m256i; 8] {
+    let mut rows = [_mm256_setzero_si256(); 8];
+    for r in 0..8 {
+        rows[r] = load_u8(&bytes[r]);
+    }
+    rows
+}
+
+/// Loads eight rows and widens them to 16 bits.
+#[target_feature(enable = "avx2")]
+#[inline]
+fn widened(bytes: &[[i8; 16]; 8]) -> [__m256i; 8] {
+    let mut rows = [_mm256_setzero_si256(); 8];
+    for r in 0..8 {
+        rows[r] = _mm256_cvtepi8_epi16(load_i8x16(&bytes[r]));
+    }
+    rows
+}
+
 /// Transposes 8 × 8 dwords.
 #[target_feature(enable = "avx2")]
 #[inline]
-fn transpose(rows: &[[u8; 32]; 8]) -> [__m256i; 8] {
-    let mut x = [_mm256_setzero_si256(); 8];
-    for i in 0..8 {
-        x[i] = load_u8(&rows[i]);
-    }
+fn transpose(mut x: [__m256i; 8]) -> [__m256i; 8] {
     let mut y = x;
     for i in 0..4 {
         y[2 * i] = _mm256_unpacklo_epi32(x[2 * i], x[2 * i + 1]);

@@ -6,7 +6,7 @@
 use std::arch::x86_64::*;
 
 use super::{
-    load::{load_i8, load_i16, load_i16x8, load_u8, look_up},
+    load::{load_i8, load_i8x16, load_i16, load_i16x8, load_u8, look_up},
     tile::{is_signed, products, zero_point},
 };
 use crate::{
@@ -58,19 +58,19 @@ fn super_step<B: SuperBlock>(w: &UnpackedSuper, x: &ActSuper, total: f32) -> f32
         };
         let scale = if B::SUB == 16 {
             let (low, high) = (w.scales[2 * i], w.scales[2 * i + 1]);
-            _mm256_set_m128i(_mm_set1_epi16(high), _mm_set1_epi16(low))
+            _mm256_set_m128i(_mm_set1_epi16(high.into()), _mm_set1_epi16(low.into()))
         } else {
-            _mm256_set1_epi16(w.scales[i])
+            _mm256_set1_epi16(w.scales[i].into())
         };
         sums = _mm256_add_epi32(sums, _mm256_madd_epi16(parts, scale));
     }
-    let mins = load_i16(if B::HAS_MIN { &w.mins } else { &w.scales });
+    let mins = load_i8x16(if B::HAS_MIN { &w.mins } else { &w.scales });
     let x_sums = if B::SUB == 16 {
         load_i16(&x.sums16)
     } else {
         _mm256_zextsi128_si256(load_i16x8(&x.sums32))
     };
-    let min_sums = _mm256_madd_epi16(mins, x_sums);
+    let min_sums = _mm256_madd_epi16(_mm256_cvtepi8_epi16(mins), x_sums);
     if B::HAS_MIN {
         let (sum, min_sum) = (fold(sums), fold(min_sums));
         let total = (w.d * x.d).mul_add(sum as f32, total);

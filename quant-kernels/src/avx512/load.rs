@@ -67,6 +67,22 @@ pub(super) fn load_i16(x: &[i16; 16]) -> __m256i {
     unsafe { _mm256_loadu_si256(x.as_ptr().cast()) }
 }
 
+/// Loads 32 signed bytes.
+#[target_feature(enable = "avx512f")]
+#[inline]
+pub(super) fn load_i8x32(bytes: &[i8; 32]) -> __m256i {
+    // SAFETY: `bytes` is valid for 32 reads; `loadu` has no alignment requirement.
+    unsafe { _mm256_loadu_si256(bytes.as_ptr().cast()) }
+}
+
+/// Loads sixteen signed bytes.
+#[target_feature(enable = "avx512f")]
+#[inline]
+pub(super) fn load_i8x16(bytes: &[i8; 16]) -> __m128i {
+    // SAFETY: `bytes` is valid for 16 reads; `loadu` has no alignment requirement.
+    unsafe { _mm_loadu_si128(bytes.as_ptr().cast()) }
+}
+
 /// Stores 64 bytes.
 #[target_feature(enable = "avx512f")]
 #[inline]

@@ -1,12 +1,12 @@
 //! Sixteen rows of blocks into a panel.
 //!
 //! Every row's block is unpacked to bytes; then 16 × 16 transposes of dwords turn "sixteen
-//! dwords of a row" into "a dword of sixteen rows". The scales and minimums of a row are 64
-//! bytes side by side and pass the same transpose as pairs.
+//! dwords of a row" into "a dword of sixteen rows". The scales and minimums of a row, widened,
+//! are 64 bytes and pass the same transpose as pairs.
 
 use std::arch::x86_64::*;
 
-use super::load::{load_u8, look_up, store_i32, store_pairs, store_u8};
+use super::load::{load_i8x32, load_u8, look_up, store_i32, store_pairs, store_u8};
 use crate::{
     blocks::{SmallBlock, SuperBlock, UnpackedSmall, UnpackedSuper},
     panel::{ROWS, SmallPanel, SuperPanel},
@@ -17,7 +17,7 @@ use crate::{
 pub(super) fn superblocks<B: SuperBlock>(rows: [&B; ROWS], panel: &mut SuperPanel) {
     let mut unpacked = UnpackedSuper::ZEROED;
     let mut q = [[[0u8; 64]; ROWS]; 4];
-    let mut headers = [[0u8; 64]; ROWS];
+    let mut headers = [[0i8; 32]; ROWS];
     for (r, block) in rows.into_iter().enumerate() {
         block.unpack_codes(&mut unpacked);
         for (quarter, bytes) in q.iter_mut().zip(unpacked.q.as_chunks::<64>().0) {
@@ -27,11 +27,19 @@ pub(super) fn superblocks<B: SuperBlock>(rows: [&B; ROWS], panel: &mut SuperPane
         (panel.d[r], panel.dmin[r]) = (unpacked.d, unpacked.dmin);
     }
     for (quarter, out) in q.iter().zip(panel.q.as_chunks_mut::<16>().0) {
-        for (out, dword) in out.iter_mut().zip(transpose(quarter)) {
+        let mut rows = [_mm512_setzero_si512(); ROWS];
+        for r in 0..ROWS {
+            rows[r] = load_u8(&quarter[r]);
+        }
+        for (out, dword) in out.iter_mut().zip(transpose(rows)) {
             store_u8(out, look_up(B::TABLE, dword));
         }
     }
-    let pairs = transpose(&headers);
+    let mut rows = [_mm512_setzero_si512(); ROWS];
+    for r in 0..ROWS {
+        rows[r] = _mm512_cvtepi8_epi16(load_i8x32(&headers[r]));
+    }
+    let pairs = transpose(rows);
     let n_pairs = 256 / B::SUB / 2;
     for i in 0..n_pairs {
         let even = _mm512_srai_epi32::<16>(_mm512_slli_epi32::<16>(pairs[i]));
@@ -61,7 +69,11 @@ pub(super) fn small_blocks<B: SmallBlock>(rows: [[&B; 2]; ROWS], panels: &mut [S
             (panels[i].d[r], panels[i].m[r]) = (unpacked.d, unpacked.m);
         }
     }
-    let dwords = transpose(&q);
+    let mut rows = [_mm512_setzero_si512(); ROWS];
+    for r in 0..ROWS {
+        rows[r] = load_u8(&q[r]);
+    }
+    let dwords = transpose(rows);
     for (panel, dwords) in panels.iter_mut().zip(dwords.as_chunks::<8>().0) {
         for (out, dword) in panel.q.iter_mut().zip(dwords) {
             store_u8(out, look_up(B::TABLE, *dword));
@@ -72,11 +84,7 @@ pub(super) fn small_blocks<B: SmallBlock>(rows: [[&B; 2]; ROWS], panels: &mut [S
 /// Transposes 16 × 16 dwords.
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")]
 #[inline]
-fn transpose(rows: &[[u8; 64]; ROWS]) -> [__m512i; ROWS] {
-    let mut x = [_mm512_setzero_si512(); 16];
-    for i in 0..16 {
-        x[i] = load_u8(&rows[i]);
-    }
+fn transpose(mut x: [__m512i; ROWS]) -> [__m512i; ROWS] {
     // Dwords of two rows, then of four, within each 128-bit lane.
     let mut y = x;
     for i in 0..8 {

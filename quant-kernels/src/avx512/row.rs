@@ -5,7 +5,7 @@
 
 use std::arch::x86_64::*;
 
-use super::load::{load_i8, load_i16, load_u8, look_up};
+use super::load::{load_i8, load_i8x16, load_i16, load_u8, look_up};
 use crate::{
     activations::{ActSmall, ActSuper},
     blocks::{SmallBlock, SuperBlock, UnpackedSmall, UnpackedSuper},
@@ -40,8 +40,8 @@ pub(super) fn superblocks<B: SuperBlock>(strip: Strip<'_>, out: &mut TileMut<'_>
 #[inline]
 fn super_step<B: SuperBlock>(w: &UnpackedSuper, x: &ActSuper, total: f32) -> f32 {
     let zero = _mm512_setzero_si512();
-    let scales = load_i16(&w.scales);
-    let wide_scales = _mm512_cvtepi16_epi32(scales);
+    let scales = load_i8x16(&w.scales);
+    let wide_scales = _mm512_cvtepi8_epi32(scales);
     let mut sums = zero;
     for (i, (q, x)) in
         w.q.as_chunks::<64>()
@@ -71,11 +71,11 @@ fn super_step<B: SuperBlock>(w: &UnpackedSuper, x: &ActSuper, total: f32) -> f32
         load_i16(&sums)
     };
     let mins = if B::HAS_MIN {
-        load_i16(&w.mins)
+        load_i8x16(&w.mins)
     } else {
         scales
     };
-    let min_sums = _mm512_zextsi256_si512(_mm256_madd_epi16(mins, x_sums));
+    let min_sums = _mm512_zextsi256_si512(_mm256_madd_epi16(_mm256_cvtepi8_epi16(mins), x_sums));
     if B::HAS_MIN {
         let (sum, min_sum) = (
             _mm512_reduce_add_epi32(sums),

@@ -60,7 +60,7 @@ impl SuperBlock for BlockIq1S {
                 let index = u16::from(self.qs[4 * sub + l]) | (high >> (3 * l) & 7) << 8;
                 point(index, negative, &mut out.q, 32 * sub + 8 * l);
             }
-            out.scales[sub] = 2 * (high >> 12 & 7) as i16 + 1;
+            out.scales[sub] = 2 * (high >> 12 & 7) as i8 + 1;
         }
         out.mins = [0; 16];
         out.d = self.d.to_f32() * 0.125;
@@ -84,7 +84,7 @@ impl SuperBlock for BlockIq1M {
         for k in 0..4 {
             let word = u16::from_le_bytes(self.scales[k]);
             for i in 0..4 {
-                out.scales[4 * k + i] = 2 * (word >> (3 * i) & 7) as i16 + 1;
+                out.scales[4 * k + i] = 2 * (word >> (3 * i) & 7) as i8 + 1;
             }
             d |= (word >> 12) << (4 * k);
         }

@@ -85,7 +85,7 @@ impl SuperBlock for BlockIq2Xxs {
                 let signs = grids::even_parity(signs >> (7 * l));
                 signed_point(point, signs, &mut out.q, 32 * sub + 8 * l);
             }
-            out.scales[sub] = 2 * (signs >> 28) as i16 + 1;
+            out.scales[sub] = 2 * (signs >> 28) as i8 + 1;
         }
         finish(self.d, out);
     }
@@ -138,10 +138,10 @@ fn signed_point(point: &[u8; 8], signs: usize, q: &mut [u8; 256], start: usize) 
 }
 
 #[inline(always)]
-fn nibble_scales(packed: &[u8; 8], scales: &mut [i16; 16]) {
+fn nibble_scales(packed: &[u8; 8], scales: &mut [i8; 16]) {
     for i in 0..8 {
-        scales[2 * i] = 2 * i16::from(packed[i] & 15) + 1;
-        scales[2 * i + 1] = 2 * i16::from(packed[i] >> 4) + 1;
+        scales[2 * i] = 2 * (packed[i] & 15).cast_signed() + 1;
+        scales[2 * i + 1] = 2 * (packed[i] >> 4).cast_signed() + 1;
     }
 }
 

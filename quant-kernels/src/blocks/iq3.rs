@@ -62,7 +62,7 @@ impl SuperBlock for BlockIq3Xxs {
                 let signs = grids::even_parity(signs >> (7 * l));
                 signed_points::<64>(points, signs, &mut out.q, 4 * start);
             }
-            out.scales[sub] = 2 * (signs >> 28) as i16 + 1;
+            out.scales[sub] = 2 * (signs >> 28) as i8 + 1;
         }
         out.mins = [0; 16];
         out.d = self.d.to_f32() * 0.25;
@@ -86,8 +86,8 @@ impl SuperBlock for BlockIq3S {
             signed_points::<16>(points, usize::from(self.signs[l]), &mut out.q, 8 * l);
         }
         for i in 0..4 {
-            out.scales[2 * i] = 2 * i16::from(self.scales[i] & 15) + 1;
-            out.scales[2 * i + 1] = 2 * i16::from(self.scales[i] >> 4) + 1;
+            out.scales[2 * i] = 2 * (self.scales[i] & 15).cast_signed() + 1;
+            out.scales[2 * i + 1] = 2 * (self.scales[i] >> 4).cast_signed() + 1;
         }
         out.mins = [0; 16];
         out.d = self.d.to_f32();

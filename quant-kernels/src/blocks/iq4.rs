@@ -125,7 +125,7 @@ impl SuperBlock for BlockIq4Xs {
         for s in 0..8 {
             out.q.as_chunks_mut::<32>().0[s] = nibbles_16(&self.qs[s]);
             let low = self.scales_l[s / 2] >> (4 * (s % 2)) & 15;
-            out.scales[s] = i16::from(low) + ((high >> (2 * s) & 3) << 4) as i16 - 32;
+            out.scales[s] = low.cast_signed() + ((high >> (2 * s) & 3) << 4) as i8 - 32;
         }
         out.mins = [0; 16];
         out.d = self.d.to_f32();

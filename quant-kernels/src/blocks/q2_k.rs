@@ -52,8 +52,8 @@ impl SuperBlock for BlockQ2K {
     fn unpack(&self, out: &mut UnpackedSuper) {
         two_bits(&self.qs, &mut out.q);
         for s in 0..16 {
-            out.scales[s] = i16::from(self.scales[s] & 15);
-            out.mins[s] = i16::from(self.scales[s] >> 4);
+            out.scales[s] = (self.scales[s] & 15).cast_signed();
+            out.mins[s] = (self.scales[s] >> 4).cast_signed();
         }
         out.d = self.d.to_f32();
         out.dmin = self.dmin.to_f32();

@@ -56,7 +56,7 @@ impl SuperBlock for BlockQ3K {
         }
         let scales = unpack_scales(&self.scales);
         for s in 0..16 {
-            out.scales[s] = i16::from(scales[s]) - 32;
+            out.scales[s] = scales[s].cast_signed() - 32;
         }
         out.mins = [0; 16];
         out.d = self.d.to_f32();

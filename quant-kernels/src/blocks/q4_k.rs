@@ -94,7 +94,7 @@ impl SuperBlock for BlockQ4K {
     #[inline(always)]
     fn unpack(&self, out: &mut UnpackedSuper) {
         nibbles_128(&self.qs, &mut out.q);
-        widen(scale_min(&self.scales), out);
+        [out.scales, out.mins] = scale_min(&self.scales);
         out.d = self.d.to_f32();
         out.dmin = self.dmin.to_f32();
     }
@@ -113,27 +113,29 @@ impl SuperBlock for BlockQ5K {
                 out.q[32 * s + i] |= (self.qh[i] >> s & 1) << 4;
             }
         }
-        widen(scale_min(&self.scales), out);
+        [out.scales, out.mins] = scale_min(&self.scales);
         out.d = self.d.to_f32();
         out.dmin = self.dmin.to_f32();
     }
 }
 
-/// Reads eight 6-bit scales and eight 6-bit minimums from 12 bytes (`get_scale_min_k4`).
+/// Reads eight 6-bit scales and eight 6-bit minimums from 12 bytes (`get_scale_min_k4`), each
+/// followed by eight zeros.
 ///
 /// Bytes 0–3 hold scales 0–3 and bytes 4–7 minimums 0–3 in their low six bits. Byte 8 + i holds
 /// the low four bits of scale 4 + i (low nibble) and of minimum 4 + i (high nibble); their two
 /// high bits are the two high bits of bytes i and 4 + i.
 #[inline(always)]
-pub(crate) fn scale_min(packed: &[u8; 12]) -> ([u8; 8], [u8; 8]) {
+pub(crate) fn scale_min(packed: &[u8; 12]) -> [[i8; 16]; 2] {
     let [a, b, c] = bytemuck::must_cast::<_, [[u8; 4]; 3]>(*packed).map(u32::from_le_bytes);
-    let join = |low: u32, high: u32| (u64::from(low) | u64::from(high) << 32).to_le_bytes();
+    // Words all the way: taken apart into bytes, a header costs more than its weights.
+    let join = |low: u32, high: u32| (u128::from(low) | u128::from(high) << 32).to_le_bytes();
     let scales = join(a & 0x3f3f_3f3f, (c & 0x0f0f_0f0f) | (a >> 2 & 0x3030_3030));
     let mins = join(
         b & 0x3f3f_3f3f,
         (c >> 4 & 0x0f0f_0f0f) | (b >> 2 & 0x3030_3030),
     );
-    (scales, mins)
+    bytemuck::must_cast([scales, mins])
 }
 
 /// Splits the nibbles of four times 32 bytes into eight times 32 integers.
@@ -146,24 +148,6 @@ fn nibbles_128(packed: &[u8; 128], q: &mut [u8; 256]) {
             q[64 * pair + 32 + i] = byte >> 4;
         }
     }
-}
-
-#[inline(always)]
-fn widen((scales, mins): ([u8; 8], [u8; 8]), out: &mut UnpackedSuper) {
-    *out.scales.first_chunk_mut::<8>().expect("sixteen scales") = widen_bytes(scales);
-    *out.mins.first_chunk_mut::<8>().expect("sixteen minimums") = widen_bytes(mins);
-}
-
-/// Widens bytes below 128 by spreading words: element by element it would become sixteen
-/// insertions, the slowest part of a block.
-#[inline(always)]
-fn widen_bytes(bytes: [u8; 8]) -> [i16; 8] {
-    let spread = |word: u32| {
-        let pairs = (u64::from(word) | u64::from(word) << 16) & 0x0000_ffff_0000_ffff;
-        ((pairs | pairs << 8) & 0x00ff_00ff_00ff_00ff).to_le_bytes()
-    };
-    let [low, high] = bytemuck::must_cast::<_, [[u8; 4]; 2]>(bytes).map(u32::from_le_bytes);
-    bytemuck::must_cast([spread(low), spread(high)])
 }
 
 /// The inverse of [`scale_min`].

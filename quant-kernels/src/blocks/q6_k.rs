@@ -66,9 +66,7 @@ impl SuperBlock for BlockQ6K {
                 out.q[128 * half + 96 + i] = (next >> 4) | (high >> 6) << 4;
             }
         }
-        for s in 0..16 {
-            out.scales[s] = i16::from(self.scales[s]);
-        }
+        out.scales = self.scales;
         out.mins = [0; 16];
         out.d = self.d.to_f32();
         out.dmin = 0.0;
