@@ -17,11 +17,9 @@ pub(super) fn load_u8(bytes: &[u8; 32]) -> __m256i {
 pub(super) fn look_up(table: Option<[u8; 16]>, codes: __m256i) -> __m256i {
     match table {
         Some(table) => {
-            let table = _mm_set_epi64x(
-                i64::from_le_bytes(*table.last_chunk().expect("sixteen bytes")),
-                i64::from_le_bytes(*table.first_chunk().expect("sixteen bytes")),
-            );
-            _mm256_shuffle_epi8(_mm256_broadcastsi128_si256(table), codes)
+            let [low, high] = bytemuck::must_cast(table);
+            let table = _mm256_broadcastsi128_si256(_mm_set_epi64x(high, low));
+            _mm256_shuffle_epi8(table, codes)
         }
         None => codes,
     }

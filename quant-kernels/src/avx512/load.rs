@@ -16,15 +16,26 @@ pub(super) fn load_u8(bytes: &[u8; 64]) -> __m512i {
 #[inline]
 pub(super) fn look_up(table: Option<[u8; 16]>, codes: __m512i) -> __m512i {
     match table {
-        Some(table) => {
-            let table = _mm_set_epi64x(
-                i64::from_le_bytes(*table.last_chunk().expect("sixteen bytes")),
-                i64::from_le_bytes(*table.first_chunk().expect("sixteen bytes")),
-            );
-            _mm512_shuffle_epi8(_mm512_broadcast_i32x4(table), codes)
-        }
+        Some(table) => _mm512_shuffle_epi8(_mm512_broadcast_i32x4(table_of(table)), codes),
         None => codes,
     }
+}
+
+/// As [`look_up`], for 32 codes.
+#[target_feature(enable = "avx512f,avx512bw,avx512vl")]
+#[inline]
+pub(super) fn look_up_32(table: Option<[u8; 16]>, codes: __m256i) -> __m256i {
+    match table {
+        Some(table) => _mm256_shuffle_epi8(_mm256_broadcastsi128_si256(table_of(table)), codes),
+        None => codes,
+    }
+}
+
+#[target_feature(enable = "avx512f")]
+#[inline]
+fn table_of(bytes: [u8; 16]) -> __m128i {
+    let [low, high] = bytemuck::must_cast(bytes);
+    _mm_set_epi64x(high, low)
 }
 
 /// Loads 64 signed bytes.
@@ -81,6 +92,22 @@ pub(super) fn load_i8x32(bytes: &[i8; 32]) -> __m256i {
 pub(super) fn load_i8x16(bytes: &[i8; 16]) -> __m128i {
     // SAFETY: `bytes` is valid for 16 reads; `loadu` has no alignment requirement.
     unsafe { _mm_loadu_si128(bytes.as_ptr().cast()) }
+}
+
+/// Loads 32 bytes.
+#[target_feature(enable = "avx512f")]
+#[inline]
+pub(super) fn load_u8x32(bytes: &[u8; 32]) -> __m256i {
+    // SAFETY: `bytes` is valid for 32 reads; `loadu` has no alignment requirement.
+    unsafe { _mm256_loadu_si256(bytes.as_ptr().cast()) }
+}
+
+/// Loads eight small integers.
+#[target_feature(enable = "avx512f")]
+#[inline]
+pub(super) fn load_i16x8(x: &[i16; 8]) -> __m128i {
+    // SAFETY: `x` is valid for 16 reads; `loadu` has no alignment requirement.
+    unsafe { _mm_loadu_si128(x.as_ptr().cast()) }
 }
 
 /// Stores 64 bytes.

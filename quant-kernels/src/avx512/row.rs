@@ -5,7 +5,9 @@
 
 use std::arch::x86_64::*;
 
-use super::load::{load_i8, load_i8x16, load_i16, load_u8, look_up};
+use super::load::{
+    load_i8, load_i8x16, load_i8x32, load_i16, load_i16x8, load_u8, load_u8x32, look_up, look_up_32,
+};
 use crate::{
     activations::{ActSmall, ActSuper},
     blocks::{SmallBlock, SuperBlock, UnpackedSmall, UnpackedSuper},
@@ -66,9 +68,7 @@ fn super_step<B: SuperBlock>(w: &UnpackedSuper, x: &ActSuper, total: f32) -> f32
     let x_sums = if B::SUB == 16 {
         load_i16(&x.sums16)
     } else {
-        let mut sums = [0; 16];
-        sums[..8].copy_from_slice(&x.sums32);
-        load_i16(&sums)
+        _mm256_zextsi128_si256(load_i16x8(&x.sums32))
     };
     let mins = if B::HAS_MIN {
         load_i8x16(&w.mins)
@@ -94,15 +94,12 @@ fn super_step<B: SuperBlock>(w: &UnpackedSuper, x: &ActSuper, total: f32) -> f32
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,fma")]
 pub(super) fn small_blocks<B: SmallBlock>(strip: Strip<'_>, out: &mut TileMut<'_>) {
     let n_tokens = strip.x_rows.len();
-    let mut unpacked = UnpackedSmall::ZEROED;
     for row in 0..strip.w.n_rows() {
         let mut totals = [0.0f32; TOKENS];
         for (i, blocks) in strip.blocks::<B>(row).chunks(8).enumerate() {
-            let mut group = SmallGroup::ZEROED;
-            for (b, block) in blocks.iter().enumerate() {
-                block.unpack_codes(&mut unpacked);
-                group.q.as_chunks_mut::<32>().0[b] = unpacked.q;
-                (group.d[b], group.m[b]) = (unpacked.d, unpacked.m);
+            let mut group = [UnpackedSmall::ZEROED; 8];
+            for (block, unpacked) in blocks.iter().zip(&mut group) {
+                block.unpack_codes(unpacked);
             }
             for (t, total) in totals[..n_tokens].iter_mut().enumerate() {
                 let x = &strip.x.small_row(strip.x_row(t))[i];
@@ -115,51 +112,48 @@ pub(super) fn small_blocks<B: SmallBlock>(strip: Strip<'_>, out: &mut TileMut<'_
     }
 }
 
-/// Up to eight unpacked blocks.
-#[repr(align(64))]
-struct SmallGroup {
-    q: [u8; 256],
-    d: [f32; 8],
-    m: [f32; 8],
-}
-
-impl SmallGroup {
-    const ZEROED: Self = Self {
-        q: [0; 256],
-        d: [0.0; 8],
-        m: [0.0; 8],
-    };
-}
-
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,fma")]
 #[inline]
-fn small_step<B: SmallBlock>(w: &SmallGroup, n_blocks: usize, x: &ActSmall, total: f32) -> f32 {
-    let zero = _mm512_setzero_si512();
-    let mut parts = [zero; 4];
-    for i in 0..4 {
-        let (q, x) = (&w.q.as_chunks::<64>().0[i], &x.q.as_chunks::<64>().0[i]);
-        parts[i] = _mm512_dpbusd_epi32(zero, look_up(B::TABLE, load_u8(q)), load_i8(x));
+fn small_step<B: SmallBlock>(
+    w: &[UnpackedSmall; 8],
+    n_blocks: usize,
+    x: &ActSmall,
+    mut total: f32,
+) -> f32 {
+    let zero = _mm256_setzero_si256();
+    let mut parts = [zero; 8];
+    for b in 0..8 {
+        let q = look_up_32(B::TABLE, load_u8x32(&w[b].q));
+        parts[b] = _mm256_dpbusd_epi32(zero, q, load_i8x32(&x.q.as_chunks::<32>().0[b]));
     }
-    let sums = fold_small(parts);
-    let mut total = total;
+    let sums: [i32; 8] = bytemuck::must_cast(fold(parts));
     for b in 0..n_blocks {
-        let sum = sums[b / 2 + 4 * (b % 2)] - B::ZERO * x.sums[b];
-        total = (w.d[b] * x.d[b]).mul_add(sum as f32, total);
+        let (w, dx) = (&w[b], x.d[b]);
+        let sum = sums[b] - B::ZERO * x.sums[b];
+        total = (w.d * dx).mul_add(sum as f32, total);
         if B::HAS_MIN {
-            total = (w.m[b] * x.d[b]).mul_add(x.sums[b] as f32, total);
+            total = (w.m * dx).mul_add(x.sums[b] as f32, total);
         }
     }
     total
 }
 
-/// Sums the halves of four registers: first the low halves, then the high ones.
+/// Sums the lanes of each of eight registers.
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,fma")]
 #[inline]
-fn fold_small([a, b, c, d]: [__m512i; 4]) -> [i32; 8] {
-    let ab = _mm512_add_epi32(_mm512_unpacklo_epi32(a, b), _mm512_unpackhi_epi32(a, b));
-    let cd = _mm512_add_epi32(_mm512_unpacklo_epi32(c, d), _mm512_unpackhi_epi32(c, d));
-    let lanes = _mm512_add_epi32(_mm512_unpacklo_epi64(ab, cd), _mm512_unpackhi_epi64(ab, cd));
-    let pairs = _mm512_add_epi32(lanes, _mm512_shuffle_i32x4::<0b10_11_00_01>(lanes, lanes));
-    let halves = _mm512_shuffle_i32x4::<0b10_00_10_00>(pairs, pairs);
-    bytemuck::must_cast(_mm512_castsi512_si256(halves))
+fn fold(x: [__m256i; 8]) -> __m256i {
+    let low = fold_quarters([x[0], x[1], x[2], x[3]]);
+    let high = fold_quarters([x[4], x[5], x[6], x[7]]);
+    let even = _mm256_permute2x128_si256::<0x20>(low, high);
+    let odd = _mm256_permute2x128_si256::<0x31>(low, high);
+    _mm256_add_epi32(even, odd)
+}
+
+/// Sums the four lanes of each half of four registers, side by side.
+#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,fma")]
+#[inline]
+fn fold_quarters([a, b, c, d]: [__m256i; 4]) -> __m256i {
+    let ab = _mm256_add_epi32(_mm256_unpacklo_epi32(a, b), _mm256_unpackhi_epi32(a, b));
+    let cd = _mm256_add_epi32(_mm256_unpacklo_epi32(c, d), _mm256_unpackhi_epi32(c, d));
+    _mm256_add_epi32(_mm256_unpacklo_epi64(ab, cd), _mm256_unpackhi_epi64(ab, cd))
 }
