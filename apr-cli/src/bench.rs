@@ -11,7 +11,7 @@ mod report;
 mod workload;
 
 use clap::{Args, ValueEnum};
-use quant_kernels::{Cpu, Isa};
+use quant_kernels::Cpu;
 
 use crate::{
     args::{CacheArgs, CpuArgs, ModelArgs, QuietArgs},
@@ -21,7 +21,6 @@ use crate::{
     interrupt::Interrupt,
     machine,
     output::Output,
-    terminal,
 };
 
 use self::{
@@ -137,9 +136,6 @@ pub(crate) fn run(args: &BenchArgs) -> Result<(), Error> {
     if args.output == Form::Json {
         output.json(&report.record(&rows))?;
     }
-    if !args.quiet.quiet {
-        report_footprint();
-    }
     Ok(())
 }
 
@@ -190,14 +186,12 @@ fn measure(
             seconds.push(time.as_secs_f64());
         }
     }
+    // Before the stream, which may take a buffer of its own.
+    let footprint = machine::footprint();
     let stream = stream_rate(source, &engine.cpu)?;
     let kv_bytes = reads.kv_bytes_per_position(&args.cache)?;
-    Ok(Row::new(
-        test,
-        &seconds,
-        reads.bytes(test, kv_bytes),
-        stream,
-    ))
+    let row = Row::new(test, &seconds, reads.bytes(test, kv_bytes), stream);
+    Ok(row.with_footprint(footprint))
 }
 
 /// Measures a streaming read of the model's own pages, where these exceed any cache.
@@ -211,13 +205,4 @@ fn stream_rate(source: &Source, cpu: &Cpu) -> Result<f64, Error> {
         return Ok(bandwidth::of_memory(cpu.n_threads()));
     }
     Ok(bandwidth::of_slices(&data, cpu.n_threads()))
-}
-
-fn report_footprint() {
-    if let Some(footprint) = machine::footprint() {
-        terminal::say(footprint);
-    }
-    if Isa::available().count() == 1 {
-        terminal::say("note: scalar kernels only; this processor has no AVX2");
-    }
 }

@@ -57,7 +57,7 @@ pub(crate) struct ChatArgs {
     #[arg(
         short,
         long,
-        alias = "max-tokens",
+        visible_alias = "max-tokens",
         value_name = "N",
         env = "APR_N_PREDICT"
     )]

@@ -122,7 +122,13 @@ pub(crate) fn cpu(args: &CpuArgs, quiet: QuietArgs) -> Result<Cpu, Error> {
             "note: {n_threads} threads, but the process may use {usable}; see `apr doctor`"
         ));
     }
-    Ok(Cpu::new(args.isa.unwrap_or_else(Isa::detect), n_threads)?)
+    let isa = args.isa.unwrap_or_else(Isa::detect);
+    if isa == Isa::SCALAR && args.isa.is_none() && !quiet.quiet {
+        terminal::say(
+            "note: portable kernels only, this processor has no AVX2; expect little speed",
+        );
+    }
+    Ok(Cpu::new(isa, n_threads)?)
 }
 
 /// Returns the threads the process may use, by affinity and cgroup quota.

@@ -53,64 +53,65 @@ pub(crate) fn run(args: &InspectArgs) -> Result<(), Error> {
 }
 
 fn report(source: &Source, gguf: &GgufSet<'_>) -> String {
-    let mut text = String::new();
-    let total = sums(gguf).values().fold(Sum::default(), |a, &b| a.plus(b));
-    let line = |text: &mut String, line: String| {
-        text.push_str(line.trim_end());
-        text.push('\n');
-    };
-    line(&mut text, format!("file      {}", one_line(&source.name())));
-    let n_shards = plural(gguf.shards().len(), "file");
-    line(
-        &mut text,
-        format!("size      {} in {n_shards}", bytes(source.file.n_bytes())),
-    );
-    line(
-        &mut text,
+    let sums = sums(gguf);
+    let total = sums.values().fold(Sum::default(), |a, &b| a.plus(b));
+    let (n_files, n_tensors) = (gguf.shards().len(), total.n_tensors);
+    let mut lines = vec![
+        format!("file      {}", one_line(&source.name())),
         format!(
-            "weights   {} in {} tensors",
-            count(total.n_weights),
-            total.n_tensors
+            "size      {} in {}",
+            bytes(source.file.n_bytes()),
+            plural(n_files, "file")
         ),
-    );
-    line(&mut text, format!("\nmetadata ({})", gguf.metadata().len()));
-    let longest = gguf
+        format!(
+            "weights   {} in {n_tensors} tensors",
+            count(total.n_weights)
+        ),
+    ];
+    lines.push(format!("\nmetadata ({})", gguf.metadata().len()));
+    let entries = gguf
         .metadata()
         .iter()
-        .map(|(key, _)| one_line(key).len())
-        .max();
-    for (key, value) in gguf.metadata().iter() {
-        let (key, width) = (one_line(key), longest.unwrap_or_default().min(48));
-        line(&mut text, format!("  {key:<width$}  {}", shown(&value)));
-    }
-    line(&mut text, format!("\ntensors ({})", total.n_tensors));
-    let longest = gguf
-        .tensors()
-        .map(|tensor| one_line(tensor.info.name()).len())
-        .max();
-    for tensor in gguf.tensors() {
-        let (name, width) = (
-            one_line(tensor.info.name()),
-            longest.unwrap_or_default().min(48),
+        .map(|(key, value)| (key, shown(&value)));
+    lines.extend(columns(entries.collect()));
+    lines.push(format!("\ntensors ({n_tensors})"));
+    let tensors = gguf.tensors().map(|tensor| {
+        let (ty, shape) = (
+            tensor.info.ty().name(),
+            format!("{:?}", shape(&tensor.info)),
         );
-        let (ty, shape) = (tensor.info.ty(), format!("{:?}", shape(&tensor.info)));
         let size = bytes(tensor.data.len() as u64);
-        line(
-            &mut text,
-            format!("  {name:<width$}  {:<7}  {shape:<20}  {size:>8}", ty.name()),
-        );
-    }
-    line(&mut text, "\ntypes".to_owned());
-    for (ty, sum) in sums(gguf) {
+        (
+            tensor.info.name(),
+            format!("{ty:<7}  {shape:<20}  {size:>8}"),
+        )
+    });
+    lines.extend(columns(tensors.collect()));
+    lines.push("\ntypes".to_owned());
+    lines.extend(sums.iter().map(|(ty, sum)| {
         let share = 100.0 * sum.n_bytes as f64 / total.n_bytes.max(1) as f64;
-        let (n, size) = (plural_u64(sum.n_tensors, "tensor"), bytes(sum.n_bytes));
-        let weights = count(sum.n_weights);
-        line(
-            &mut text,
-            format!("  {ty:<7}  {n:>12}  {weights:>7} weights  {size:>8}  {share:5.1} %"),
-        );
-    }
-    text
+        let (n, weights, size) = (sum.n_tensors, count(sum.n_weights), bytes(sum.n_bytes));
+        format!("  {ty:<7}  {n:>5} tensors  {weights:>7} weights  {size:>8}  {share:5.1} %")
+    }));
+    lines
+        .iter()
+        .map(|line| format!("{}\n", line.trim_end()))
+        .collect()
+}
+
+/// Names in a column as wide as the longest, within reason, and what belongs to them.
+fn columns(rows: Vec<(&str, String)>) -> Vec<String> {
+    const WIDEST: usize = 48;
+    let width = |name: &str| one_line(name).chars().count();
+    let widest = rows
+        .iter()
+        .map(|(name, _)| width(name))
+        .max()
+        .unwrap_or_default()
+        .min(WIDEST);
+    let rows = rows.into_iter();
+    rows.map(|(name, value)| format!("  {:<widest$}  {value}", one_line(name)))
+        .collect()
 }
 
 fn record(source: &Source, gguf: &GgufSet<'_>) -> Json {
@@ -220,10 +221,6 @@ fn whole(value: &Value<'_>) -> Json {
             .and_then(|x| i64::try_from(x).ok())
             .into(),
     }
-}
-
-fn plural_u64(n: u64, noun: &str) -> String {
-    plural(usize::try_from(n).unwrap_or(usize::MAX), noun)
 }
 
 #[cfg(test)]

@@ -1,9 +1,7 @@
 //! What Linux says about this machine and this process. Elsewhere, or where `/proc` and
 //! `/sys` are hidden, the answers are missing and nothing depends on them.
 
-use std::{collections::BTreeSet, fmt, fs, path::Path};
-
-use crate::units::bytes;
+use std::{collections::BTreeSet, fs, path::Path};
 
 /// Memory in bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -18,21 +16,9 @@ pub(crate) struct Memory {
 /// What this process has in memory, in bytes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Footprint {
-    pub(crate) peak: u64,
     pub(crate) anonymous: u64,
     /// Mapped files in pages of 2 MiB.
     pub(crate) file_huge: u64,
-}
-
-impl fmt::Display for Footprint {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (peak, anonymous) = (bytes(self.peak), bytes(self.anonymous));
-        let huge = bytes(self.file_huge);
-        write!(
-            f,
-            "memory: peak {peak}, anonymous {anonymous}, file in huge pages {huge}"
-        )
-    }
 }
 
 /// Returns memory of machine and control group.
@@ -57,7 +43,6 @@ pub(crate) fn footprint() -> Option<Footprint> {
     let status = fs::read_to_string("/proc/self/status").ok()?;
     let rollup = fs::read_to_string("/proc/self/smaps_rollup").unwrap_or_default();
     Some(Footprint {
-        peak: kib_field(&status, "VmHWM")?,
         anonymous: kib_field(&status, "RssAnon")?,
         file_huge: kib_field(&rollup, "FilePmdMapped").unwrap_or_default(),
     })

@@ -33,14 +33,19 @@ pub(crate) struct RunArgs {
     #[arg(
         short,
         long,
-        alias = "max-tokens",
+        visible_alias = "max-tokens",
         value_name = "N",
         env = "APR_N_PREDICT"
     )]
     #[arg(default_value_t = -1, allow_negative_numbers = true, value_parser = sampling::n_predict)]
     n_predict: i64,
     /// Text that ends the continuation, and is no part of it; may be repeated
-    #[arg(short, long = "reverse-prompt", alias = "stop", value_name = "TEXT")]
+    #[arg(
+        short,
+        long = "reverse-prompt",
+        visible_alias = "stop",
+        value_name = "TEXT"
+    )]
     #[arg(env = "APR_REVERSE_PROMPT", allow_hyphen_values = true)]
     reverse_prompt: Vec<String>,
     /// Leave the prompt out of the output

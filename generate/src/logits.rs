@@ -25,18 +25,13 @@ impl Sequence<'_> {
         self.clear();
         let n_vocab = self.n_vocab();
         for piece in pieces(tokens.len(), wanted, self.piece_len()) {
-            if cancel.is_cancelled() {
-                return Err(GenerateError::Cancelled.into());
-            }
             let is_wanted = wanted.contains(&piece.start);
             let outputs = if is_wanted {
                 Outputs::All
             } else {
                 Outputs::None
             };
-            let logits = self
-                .feed(&tokens[piece.clone()], outputs, &mut |_| ())
-                .map_err(GenerateError::from)?;
+            let logits = self.feed(&tokens[piece.clone()], outputs, cancel, &mut |_| ())?;
             for (idx, row) in piece.zip(logits.chunks_exact(n_vocab)) {
                 visit(idx, row)?;
             }

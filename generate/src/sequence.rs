@@ -86,8 +86,8 @@ impl<'m> Sequence<'m> {
 
     /// Makes `prompt` the content of the sequence.
     ///
-    /// `cancel` is looked at between batches; what was computed until then stays in the cache.
-    /// `progress` is told after each layer of each batch.
+    /// `cancel` is looked at and `progress` is told after each layer of each batch. Batches
+    /// that are complete stay in the cache when the work is cancelled.
     ///
     /// # Errors
     /// The prompt is empty, longer than the context or holds an unknown id; the work was
@@ -103,9 +103,6 @@ impl<'m> Sequence<'m> {
         let new = &prompt[n_cached..];
         let mut n_done = 0;
         for piece in new.chunks(self.piece_len) {
-            if cancel.is_cancelled() {
-                return Err(GenerateError::Cancelled);
-            }
             let is_last = n_done + piece.len() == new.len();
             let outputs = if is_last {
                 Outputs::Last
@@ -113,14 +110,13 @@ impl<'m> Sequence<'m> {
                 Outputs::None
             };
             let (n_layer, n_piece) = (self.model.config().n_layer, piece.len());
-            let mut observer = |view: LayerView<'_>| {
-                let n_done = n_done + n_piece * (view.layer + 1) / n_layer;
+            self.feed(piece, outputs, cancel, &mut |layer| {
+                let n_done = n_done + n_piece * (layer + 1) / n_layer;
                 progress(Progress {
                     n_done,
                     n_total: new.len(),
                 });
-            };
-            self.feed(piece, outputs, &mut observer)?;
+            })?;
             n_done += piece.len();
         }
         Ok(Prefill {
@@ -132,9 +128,10 @@ impl<'m> Sequence<'m> {
     /// Appends one token and computes the logits after it.
     ///
     /// # Errors
-    /// The context is full, the id is unknown, or a value in the pass is not finite.
-    pub fn push(&mut self, token: u32) -> Result<&[f32], GenerateError> {
-        self.feed(&[token], Outputs::Last, &mut |_| ())?;
+    /// The context is full, the id is unknown, the work was cancelled, or a value in the pass
+    /// is not finite.
+    pub fn push(&mut self, token: u32, cancel: &CancelFlag) -> Result<&[f32], GenerateError> {
+        self.feed(&[token], Outputs::Last, cancel, &mut |_| ())?;
         Ok(&self.logits)
     }
 
@@ -191,19 +188,34 @@ impl<'m> Sequence<'m> {
         n_kept
     }
 
-    /// Appends tokens and returns the logits that `outputs` names; the last are kept.
+    /// Appends tokens and returns the logits that `outputs` names; the last are kept. `observer`
+    /// is told each layer that is done.
     pub(crate) fn feed(
         &mut self,
         tokens: &[u32],
         outputs: Outputs,
-        observer: &mut (dyn FnMut(LayerView<'_>) + Send),
-    ) -> Result<&[f32], ModelError> {
+        cancel: &CancelFlag,
+        observer: &mut (dyn FnMut(usize) + Send),
+    ) -> Result<&[f32], GenerateError> {
+        if cancel.is_cancelled() {
+            return Err(GenerateError::Cancelled);
+        }
         let n_vocab = self.n_vocab();
         self.logits.clear();
         let Self {
             cpu, model, state, ..
         } = self;
-        let logits = forward_observed(cpu, model, state, tokens, outputs, observer)?;
+        let mut observer = |view: LayerView<'_>| {
+            observer(view.layer);
+            if cancel.is_cancelled() {
+                view.stop();
+            }
+        };
+        let logits = forward_observed(cpu, model, state, tokens, outputs, &mut observer);
+        let logits = logits.map_err(|error| match error {
+            ModelError::Stopped { .. } => GenerateError::Cancelled,
+            other => GenerateError::Model(other),
+        })?;
         let last = logits.len().saturating_sub(n_vocab);
         self.logits.extend_from_slice(&logits[last..]);
         self.tokens.extend_from_slice(tokens);

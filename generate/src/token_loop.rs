@@ -92,7 +92,10 @@ impl TokenLoop {
             return Ok(self.finish(reason));
         }
         if let Some(token) = self.pending.take() {
-            sequence.push(token)?;
+            match sequence.push(token, cancel) {
+                Err(GenerateError::Cancelled) => return Ok(self.finish(FinishReason::Cancelled)),
+                pushed => pushed?,
+            };
         }
         if sequence.logits().is_empty() {
             return Err(GenerateError::EmptyPrompt);
@@ -106,8 +109,7 @@ impl TokenLoop {
         Ok(TokenStep::Token(token))
     }
 
-    /// Ends the loop from outside.
-    pub(crate) fn finish(&mut self, reason: FinishReason) -> TokenStep {
+    fn finish(&mut self, reason: FinishReason) -> TokenStep {
         self.finished = Some(reason);
         TokenStep::Finished(reason)
     }

@@ -4,7 +4,10 @@ use serde::Serialize;
 use serde_json::{Value, json};
 
 use super::workload::Test;
-use crate::units::{bytes, count};
+use crate::{
+    machine::Footprint,
+    units::{bytes, count},
+};
 
 /// What all rows have in common.
 #[derive(Debug, Serialize)]
@@ -36,6 +39,10 @@ pub(super) struct Row {
     stream_gb_s: f64,
     /// `read_gb_s` in percent of `stream_gb_s`.
     share_percent: Option<f64>,
+    /// Memory of the process that belongs to no file.
+    anonymous_bytes: Option<u64>,
+    /// Mapped files in pages of 2 MiB.
+    file_huge_bytes: Option<u64>,
 }
 
 impl Row {
@@ -64,12 +71,23 @@ impl Row {
             read_gb_s,
             stream_gb_s: stream / 1e9,
             share_percent: read_gb_s.map(|gb_s| 100.0 * gb_s / (stream / 1e9)),
+            anonymous_bytes: None,
+            file_huge_bytes: None,
+        }
+    }
+
+    pub(super) fn with_footprint(self, footprint: Option<Footprint>) -> Self {
+        Self {
+            anonymous_bytes: footprint.map(|footprint| footprint.anonymous),
+            file_huge_bytes: footprint.map(|footprint| footprint.file_huge),
+            ..self
         }
     }
 }
 
 const CSV_HEADER: &str = "model,size_bytes,n_params,isa,threads,batch_size,test,n_prompt,n_gen,\
-                          n_depth,tok_s,spread_tok_s,read_gb_s,stream_gb_s,share_percent\n";
+                          n_depth,tok_s,spread_tok_s,read_gb_s,stream_gb_s,share_percent,\
+                          anonymous_bytes,file_huge_bytes\n";
 
 impl Report {
     /// The lines before the rows.
@@ -78,7 +96,7 @@ impl Report {
             return CSV_HEADER.to_owned();
         }
         let columns = ["model", "size", "params", "isa", "threads", "test"];
-        let numbers = ["tok/s", "read GB/s", "stream GB/s", "share"];
+        let numbers = ["tok/s", "read GB/s", "stream GB/s", "share", "anonymous"];
         let rule = "| --- ".repeat(columns.len()) + &"| ---: ".repeat(numbers.len());
         format!(
             "| {} | {} |\n{rule}|\n",
@@ -92,11 +110,12 @@ impl Report {
         let read = row
             .read_gb_s
             .map_or_else(String::new, |x| format!("{x:.1}"));
+        let anonymous = row.anonymous_bytes.map_or_else(String::new, bytes);
         let share = row
             .share_percent
             .map_or_else(String::new, |x| format!("{x:.0} %"));
         format!(
-            "| {} | {size} | {params} | {} | {} | {} | {:.2} ± {:.2} | {read} | {:.1} | {share} |",
+            "| {} | {size} | {params} | {} | {} | {} | {:.2} ± {:.2} | {read} | {:.1} | {share} | {anonymous} |",
             self.model.replace('|', "\\|"),
             self.isa,
             self.threads,
@@ -109,6 +128,7 @@ impl Report {
 
     pub(super) fn csv(&self, row: &Row) -> String {
         let optional = |x: Option<f64>| x.map_or_else(String::new, |x| format!("{x:.3}"));
+        let whole = |n: Option<u64>| n.map_or_else(String::new, |n| n.to_string());
         let fields = [
             format!("\"{}\"", self.model.replace('"', "\"\"")),
             self.size_bytes.to_string(),
@@ -125,6 +145,8 @@ impl Report {
             optional(row.read_gb_s),
             format!("{:.3}", row.stream_gb_s),
             optional(row.share_percent),
+            whole(row.anonymous_bytes),
+            whole(row.file_huge_bytes),
         ];
         fields.join(",")
     }

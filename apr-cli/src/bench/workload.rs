@@ -5,7 +5,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use generate::{CancelFlag, GenerateError, Sequence};
+use generate::{CancelFlag, Sequence};
 use moe_model::StateOptions;
 
 use crate::{engine::Engine, error::Error};
@@ -84,10 +84,7 @@ impl<'m> Workload<'m> {
                 .prefill(&self.ids[..depth + n_prompt], cancel, &mut |_| ())?;
         }
         for &id in &self.ids[depth + n_prompt..] {
-            if cancel.is_cancelled() {
-                return Err(GenerateError::Cancelled.into());
-            }
-            self.sequence.push(id)?;
+            self.sequence.push(id, cancel)?;
         }
         Ok(begin.elapsed())
     }

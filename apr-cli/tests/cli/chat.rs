@@ -6,10 +6,10 @@ use serde_json::Value;
 
 use crate::{fed, stderr, stdout};
 
-const FLAGS: [&str; 7] = ["chat", "-q", "--temp", "0", "-n", "40", "-q"];
+const FLAGS: [&str; 6] = ["chat", "-q", "--temp", "0", "-n", "40"];
 
 fn chat(more: &[&str], stdin: &str) -> std::process::Output {
-    fed(&[&FLAGS[..6], more].concat(), stdin.as_bytes())
+    fed(&[&FLAGS[..], more].concat(), stdin.as_bytes())
 }
 
 #[test]

@@ -59,20 +59,19 @@ fn a_vocabulary_without_tensors_is_enough_to_tokenize() {
     let args = ["tokenize", "--json", "-p", "wherefore art thou"];
     let with_file = [&args[..], &["-m", path.to_str().unwrap()]].concat();
     assert_eq!(json(&with_file), json(&args));
-    let plain = done(&["tokenize", "-p", "a b"]);
-    assert_eq!(
-        stdout(&plain).lines().count(),
-        json(
-            &args[..1]
-                .iter()
-                .chain(&["--json", "-p", "a b"])
-                .copied()
-                .collect::<Vec<_>>()
-        )["ids"]
-            .as_array()
-            .unwrap()
-            .len()
-    );
+}
+
+#[test]
+fn a_text_becomes_a_line_per_token() {
+    let record = json(&["tokenize", "--json", "-p", "wherefore art"]);
+    let plain = done(&["tokenize", "-p", "wherefore art"]);
+    let ids = record["ids"].as_array().unwrap();
+    let pieces = record["pieces"].as_array().unwrap();
+    assert_eq!(stdout(&plain).lines().count(), ids.len());
+    for (line, (id, piece)) in stdout(&plain).lines().zip(ids.iter().zip(pieces)) {
+        let words: Vec<&str> = line.split_whitespace().collect();
+        assert_eq!(words, [&id.to_string(), piece.as_str().unwrap()]);
+    }
 }
 
 #[test]

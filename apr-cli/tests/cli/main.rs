@@ -1,4 +1,8 @@
 //! The program as its users meet it: through arguments, pipes and exit codes.
+#![expect(
+    clippy::unwrap_used,
+    reason = "helpers of tests, which fail by panicking"
+)]
 
 mod chat;
 mod errors;
