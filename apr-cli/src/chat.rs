@@ -152,6 +152,9 @@ impl Chat<'_> {
                 Ok(true) => {}
                 Ok(false) => return Ok(()),
                 Err(Error::OutputClosed) => return Err(Error::OutputClosed),
+                Err(error) if error.is_interruption() => {
+                    terminal::say("(stopped before the answer; the message was taken back)");
+                }
                 // The code is for programs; this is a person who goes on.
                 Err(error) => drop(error.report()),
             }
