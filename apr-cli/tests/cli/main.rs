@@ -1,8 +1,5 @@
 //! The program as its users meet it: through arguments, pipes and exit codes.
-#![expect(
-    clippy::unwrap_used,
-    reason = "helpers of tests, which fail by panicking"
-)]
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod chat;
 mod errors;

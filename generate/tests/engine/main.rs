@@ -1,5 +1,5 @@
 //! The engine on a synthetic model: a few megabytes of noise, every tensor of the real thing.
-#![expect(clippy::unwrap_used, reason = "helpers of tests, which fail by panicking")]
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod generation;
 mod run;
