@@ -5,6 +5,8 @@
 //! to stdout through [`output`], everything else to stderr through [`terminal`], and every
 //! failure is an [`error::Error`], which knows its exit code.
 
+#![forbid(unsafe_code)]
+
 mod error;
 mod interrupt;
 mod output;
