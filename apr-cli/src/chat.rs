@@ -180,7 +180,8 @@ impl Chat<'_> {
             Entry::Command(command) => self.command(command)?,
             Entry::Message(text) => {
                 self.conversation.push_user(text);
-                self.answer()?;
+                // A message that got no answer is taken back, so that it can be sent again.
+                self.reply().inspect_err(|_| self.conversation.pop_user())?;
             }
         }
         Ok(true)
@@ -205,21 +206,12 @@ impl Chat<'_> {
                 }
                 // The same seed would give the same answer.
                 self.config.sampler.seed = self.config.sampler.seed.wrapping_add(1);
-                self.answer()?;
+                self.reply()?;
             }
             Command::Help => terminal::say(HELP),
             Command::Exit => {}
         }
         Ok(())
-    }
-
-    /// Answers the last message. One that cannot be answered is taken back.
-    fn answer(&mut self) -> Result<(), Error> {
-        let result = self.reply();
-        if result.is_err() {
-            self.conversation.pop_user();
-        }
-        result
     }
 
     fn reply(&mut self) -> Result<(), Error> {
