@@ -1,8 +1,10 @@
 //! Activations, quantized once for all products that read them.
 //!
 //! Each token row is quantized by itself, so that a token's result never depends on its
-//! neighbours. Two integer forms exist, after the weights they meet: one scale per 256 for
-//! the super-blocks, one per 32 for the small blocks. Rounding is to nearest, ties to even.
+//! neighbours. Two integer forms exist, after the weights they meet: one scale per 256
+//! for the superblocks, one per 32 for the small blocks. Rounding is to nearest, ties to
+//! even. The sums of the integers that minimums and zero points are multiplied with are
+//! taken here, once for all rows of all weights.
 
 use bytemuck::Zeroable;
 
@@ -11,10 +13,12 @@ use crate::{
     lanes::{F32x16, LaneOp},
 };
 
-/// Below this magnitude (`2^-100`) a block is taken for zero: its scale would not be normal.
+/// Below this magnitude (`2^-100`) a block is taken for zero: its scale would not be
+/// normal.
 const SMALLEST: f32 = f32::from_bits((127 - 100) << 23);
 
-/// 256 activations as `x[i] ≈ d · q[i]`, with the sums of `q` that minimums need.
+/// 256 activations as `x[i] ≈ d · q[i]`, with the sums of `q` that minimums and zero
+/// points need.
 #[derive(Clone, Copy, Debug, Zeroable)]
 #[repr(C, align(64))]
 pub(crate) struct ActSuper {
@@ -26,8 +30,8 @@ pub(crate) struct ActSuper {
     pub(crate) d: f32,
 }
 
-/// Eight times 32 activations as `x[i] ≈ d[i / 32] · q[i]`. A row that is no multiple of 256
-/// ends in zeros.
+/// Eight times 32 activations as `x[i] ≈ d[i / 32] · q[i]`. A row that is no multiple of
+/// 256 ends in zeros.
 #[derive(Clone, Copy, Debug, Zeroable)]
 #[repr(C, align(64))]
 pub(crate) struct ActSmall {
@@ -38,6 +42,15 @@ pub(crate) struct ActSmall {
 }
 
 /// The forms to prepare; the union over the weights that will read them.
+///
+/// ```
+/// use quant_kernels::{Forms, QuantType};
+///
+/// let types = [QuantType::Q4_K, QuantType::Q6_K, QuantType::F16];
+/// let forms = types.map(QuantType::activation_form).into_iter();
+/// let forms = forms.fold(Forms::default(), Forms::with);
+/// # assert_ne!(forms, Forms::default());
+/// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Forms {
     float: bool,
@@ -70,8 +83,10 @@ impl Forms {
     }
 }
 
-/// Token rows `[n_rows, n_cols]` in the forms that products read. Reused from call to call, so
-/// that decoding allocates nothing.
+/// Token rows `[n_rows, n_cols]` in the forms that products read.
+///
+/// [`Team::activate`](crate::Team::activate) fills it. It is reused from call to call and
+/// keeps its memory, so that decoding allocates nothing.
 #[derive(Debug, Default)]
 pub struct Activations {
     n_rows: usize,
@@ -123,7 +138,8 @@ impl Activations {
         &self.superblocks[row * self.groups()..(row + 1) * self.groups()]
     }
 
-    /// Sets the shape and lends the buffers of the wanted forms, one chunk per row to fill.
+    /// Sets the shape and lends the buffers of the wanted forms, one chunk per row to
+    /// fill.
     pub(crate) fn resize(&mut self, n_rows: usize, n_cols: usize, forms: Forms) -> Buffers<'_> {
         (self.n_rows, self.n_cols, self.forms) = (n_rows, n_cols, forms);
         let (groups, n_rows_of) = (self.groups(), |wanted| if wanted { n_rows } else { 0 });
@@ -200,11 +216,12 @@ impl LaneOp for QuantizeSmall<'_> {
     }
 }
 
-/// Writes `q[i] = round(x[i] · 127 / max|x|)` and returns the scale `max|x| / 127`; NaN with
-/// zeros if any `x` is not finite, so that it cannot pass unseen.
+/// Writes `q[i] = round(x[i] · 127 / max|x|)` and returns the scale `max|x| / 127`; NaN
+/// with zeros if any `x` is not finite, so that it cannot pass unseen.
 #[inline(always)]
 pub(crate) fn quantize<L: F32x16, const N: usize>(x: &[f32; N], q: &mut [i8; N]) -> f32 {
-    // As integers, magnitudes order like the floats they are, with infinity and NaN on top.
+    // As integers, magnitudes order like the floats they are, with infinity and NaN on
+    // top.
     let largest = x
         .iter()
         .fold(0, |largest, x| largest.max(x.to_bits() & 0x7fff_ffff));

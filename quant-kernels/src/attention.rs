@@ -1,7 +1,7 @@
 //! Attention over the blocks of a cache, with the softmax taken on the way.
 //!
-//! The heads that share a key/value head walk its positions together, so keys and values are
-//! read once for all of them. For one query the specification is, with `q` a row of
+//! The heads that share a key/value head walk its positions together, so keys and values
+//! are read once for all of them. For one query the specification is, with `q` a row of
 //! `head_dim` floats:
 //!
 //! ```text
@@ -11,13 +11,14 @@
 //!     m'    = max(m, max s);  c = exp(m − m');  e[p] = exp(s[p] − m')
 //!     l     = l·c + Σ e[p]                       lanes by p mod 16, folded
 //!     o[d]  = ((o[d]·c + e[0]·v[0][d]) + e[1]·v[1][d]) + …
-//!   (M, L, O) = merge((M, L, O), (m, l, o))      the first chunk is taken as it is
+//!   M' = max(M, m);  a = exp(M − M');  b = exp(m − M')
+//!   L  = L·a + (l·b);  O[d] = O[d]·a + (o[d]·b)  fused; the first chunk is taken as it is
 //! out[d] = O[d] · (1 / L)
 //! ```
 //!
-//! A chunk's partial result does not depend on who computes it. So a single query may spread
-//! its chunks over the team, while many queries walk theirs one after the other, and both
-//! give the same bits.
+//! A chunk's partial result does not depend on who computes it. So a single query may
+//! spread its chunks over the team, while many queries walk theirs one after the other,
+//! and both give the same bits.
 
 use crate::{
     Isa, Team,
@@ -33,31 +34,34 @@ use crate::{
 
 /// Blocks of a chunk: 512 positions.
 const CHUNK_BLOCKS: usize = 8;
-/// Tokens that walk a head's blocks together, so that a block is read from the first cache.
+/// Tokens that walk a head's blocks together, so that a block is read from the first
+/// cache.
 const TOKENS: usize = 4;
 
-/// Queries of one layer and the cache they look into.
+/// Queries of one layer and the cache they look into; see [`Team::attention`].
 #[derive(Clone, Copy, Debug)]
 pub struct AttentionInput<'a> {
     /// Query rows: token `t`, head `h` begins at `t · q_stride + h · head_dim`.
     pub q: &'a [f32],
     /// Floats from one token's queries to the next.
     pub q_stride: usize,
-    /// Query heads.
+    /// Query heads, a multiple of the cache's key/value heads: head `h` reads key/value
+    /// head `h / (n_head / n_head_kv)`.
     pub n_head: usize,
     /// Factor of the scores, `1 / √head_dim`.
     pub scale: f32,
-    /// The cache; block `i` holds positions `64·i..`.
+    /// The cache; block `i` holds positions `64·i..64·i + 64`. There may be more blocks
+    /// than positions.
     pub blocks: &'a [KvBlock],
-    /// Layer to look into.
+    /// Layer of the cache to look into.
     pub layer: usize,
     /// Positions before the first token; token `t` sees positions `0..=n_past + t`.
     pub n_past: usize,
-    /// Tokens.
+    /// Tokens in this call.
     pub n_tokens: usize,
 }
 
-/// Partial results, reused from call to call.
+/// Buffers of [`Team::attention`], reused from call to call.
 #[derive(Debug, Default)]
 pub struct AttentionScratch {
     partials: Vec<f32>,
@@ -121,10 +125,16 @@ impl AttentionInput<'_> {
 }
 
 impl Team<'_> {
-    /// Computes attention for `n_tokens` queries per head: `out[t, h·head_dim + d]`.
+    /// Computes causal attention for `n_tokens` queries per head, and writes
+    /// `out: [n_tokens, n_head · head_dim]`, head `h` of a token from column
+    /// `h · head_dim` on.
+    ///
+    /// The keys and values of the tokens themselves must be in the cache already. A row
+    /// of `out` does not depend on how many tokens there are in the call.
     ///
     /// # Panics
-    /// If shapes do not fit or a position is not in the blocks.
+    /// If shapes do not fit, the blocks have different shapes or hold fewer than
+    /// `n_past + n_tokens` positions.
     pub fn attention(
         &self,
         input: AttentionInput<'_>,
@@ -376,8 +386,8 @@ struct Step<'a> {
 
 impl LaneOp for Step<'_> {
     type Output = ();
-    /// Heads go in rounds of eight, four and one; which heads share a round cannot be seen in
-    /// the result.
+    /// Heads go in rounds of eight, four and one; which heads share a round cannot be
+    /// seen in the result.
     #[inline(always)]
     fn run<L: F32x16>(mut self) {
         let end = self.input.n_past + self.token + 1;
@@ -461,8 +471,8 @@ fn score<L: F32x16, K: Codec, const N: usize>(
     }
 }
 
-/// Turns scores into weights against the new maximum, adds them to the sums and returns the
-/// factors for what was summed before.
+/// Turns scores into weights against the new maximum, adds them to the sums and returns
+/// the factors for what was summed before.
 #[inline(always)]
 fn weigh<L: F32x16, const N: usize>(
     scores: &mut Scores<N>,
@@ -495,7 +505,8 @@ fn weigh<L: F32x16, const N: usize>(
     std::array::from_fn(|h| c[h])
 }
 
-/// Adds the weighted values of the first `n` positions to `o`, whose old content counts by `c`.
+/// Adds the weighted values of the first `n` positions to `o`, whose old content counts
+/// by `c`.
 #[inline(always)]
 fn gather<L: F32x16, V: Codec, const N: usize>(
     view: HeadView<'_>,

@@ -1,8 +1,10 @@
 //! Kernels for AVX-512 with VNNI.
 //!
-//! Four or more tokens go over packed panels ([`pack`], [`tile`]); fewer read the weights in
-//! place, row by row ([`row`]). All functions are safe inside these modules: they carry the
-//! features they use, and the compiler checks that callers do too.
+//! Four or more tokens go over packed panels ([`pack`], [`tile`]); fewer read the weights
+//! in place, row by row ([`row`]). Functions inside these modules are safe: they carry
+//! the features they use, and the compiler checks that callers do too. Only trait methods
+//! cannot carry them; those of [`Kernel`] and of [`lanes`] say in each place why the
+//! features are there.
 
 mod lanes;
 mod load;

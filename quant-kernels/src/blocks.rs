@@ -1,14 +1,14 @@
 //! The meaning of the bytes: one file per block format.
 //!
-//! Every quantized format unpacks to the same two shapes, so that one specification of the
-//! product serves them all: small unsigned integers with a constant zero point, integer
-//! sub-block scales (and minimums) where the format has them, and one or two `f32` factors
-//! per block. [`SuperBlock`]s hold 256 weights, [`SmallBlock`]s 32.
+//! Every quantized format unpacks to the same two shapes, so that one specification of
+//! the product serves them all: small unsigned integers with a constant zero point,
+//! integer scales (and minimums) of sub-blocks where the format has them, and one or two
+//! `f32` factors per block. [`SuperBlock`]s hold 256 weights, [`SmallBlock`]s 32.
 //!
 //! Blocks lie in a file at any byte, so all of them are made of bytes (alignment 1) and a
-//! slice of bytes casts to a slice of blocks wherever it starts. Unpacking is portable code
-//! that kernels compile with their own instruction set, hence `inline(always)`. Names, layouts and constants
-//! are those of ggml's `ggml-common.h`.
+//! slice of bytes casts to a slice of blocks wherever it starts. Unpacking is portable
+//! code that kernels compile with their own instruction set, hence `inline(always)`.
+//! Names, layouts and constants are those of ggml's `ggml-common.h`.
 
 mod dequantize;
 mod f16;
@@ -47,7 +47,8 @@ pub(crate) use self::{
 };
 
 /// A block of 256 weights:
-/// `w[i] = d · scales[i / SUB] · (q[i] − ZERO) − dmin · mins[i / SUB]`, in exact arithmetic.
+/// `w[i] = d · scales[i / SUB] · (q[i] − ZERO) − dmin · mins[i / SUB]`, in exact
+/// arithmetic.
 pub(crate) trait SuperBlock: Pod {
     /// Weights that share a scale: 16 or 32.
     const SUB: usize;
@@ -59,12 +60,12 @@ pub(crate) trait SuperBlock: Pod {
     /// The values of the stored codes, for formats that look their integers up.
     const TABLE: Option<[u8; 16]> = None;
 
-    /// Writes the integers and factors of this block. With `SUB == 32` only the first eight
-    /// scales and minimums are written.
+    /// Writes the integers and factors of this block. With `SUB == 32` only the first
+    /// eight scales and minimums are written.
     fn unpack(&self, out: &mut UnpackedSuper);
 
-    /// As [`Self::unpack`], with codes into [`Self::TABLE`] where there is one: a kernel with a
-    /// byte shuffle looks them up by itself.
+    /// As [`Self::unpack`], with codes into [`Self::TABLE`] where there is one: a kernel
+    /// with a byte shuffle looks them up by itself.
     #[inline(always)]
     fn unpack_codes(&self, out: &mut UnpackedSuper) {
         self.unpack(out);
@@ -100,8 +101,8 @@ pub(crate) trait SmallBlock: Pod {
     /// Writes the integers and factors of this block.
     fn unpack(&self, out: &mut UnpackedSmall);
 
-    /// As [`Self::unpack`], with codes into [`Self::TABLE`] where there is one: a kernel with a
-    /// byte shuffle looks them up by itself.
+    /// As [`Self::unpack`], with codes into [`Self::TABLE`] where there is one: a kernel
+    /// with a byte shuffle looks them up by itself.
     #[inline(always)]
     fn unpack_codes(&self, out: &mut UnpackedSmall) {
         self.unpack(out);
@@ -184,8 +185,8 @@ fn pack_two_bits(q: &[u8; 256]) -> [u8; 64] {
 
 /// Replaces codes below 16 by their entries.
 ///
-/// A sum of the steps between entries up to the code, since comparisons of bytes vectorise on
-/// every instruction set and table lookups do not.
+/// A sum of the steps between entries up to the code, since comparisons of bytes
+/// vectorise on every instruction set and table lookups do not.
 #[inline(always)]
 fn look_up(mut codes: [u8; 32], table: &[u8; 16]) -> [u8; 32] {
     for code in &mut codes {

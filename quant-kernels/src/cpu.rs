@@ -1,8 +1,9 @@
 //! The context of all work: instruction set and threads together.
 //!
-//! A binary builds one [`Cpu`]; a forward pass enters it once and gets the [`Team`], whose
-//! methods are the phases of the pass. How rows are split is decided here, how many threads
-//! there are by the binary.
+//! A binary builds one [`Cpu`]; a forward pass enters it once and gets the [`Team`],
+//! whose methods are the phases of the pass. How rows are split is decided here, how many
+//! threads there are by the binary. Nothing here may change a bit: a phase is divided
+//! where results are independent of each other.
 
 use std::{
     num::NonZeroUsize,
@@ -17,11 +18,14 @@ use crate::{
     product::{Product, Scratch, Strip},
 };
 
-/// Weight rows in a unit of work: enough that claiming it costs nothing, few enough that a
-/// thread taken away by the system delays the others little.
+/// Weight rows in a unit of work: enough that claiming it costs nothing, few enough that
+/// a thread taken away by the system delays the others little.
 const STRIP_ROWS: usize = 64;
 
 /// Instruction set and threads.
+///
+/// Built once and shared by reference; passes of several callers take turns. The threads
+/// end when it is dropped.
 #[derive(Debug)]
 pub struct Cpu {
     isa: Isa,
@@ -30,10 +34,11 @@ pub struct Cpu {
 }
 
 impl Cpu {
-    /// Starts the threads but one, which is whoever enters.
+    /// Makes a team of `n_threads`: starts all but one, whose place the caller of
+    /// [`Self::enter`] takes. Between passes they sleep.
     ///
     /// # Errors
-    /// If the threads cannot be started.
+    /// [`KernelError::Threads`] if the system refuses to start them.
     pub fn new(isa: Isa, n_threads: NonZeroUsize) -> Result<Self, KernelError> {
         let scratch = (0..n_threads.get()).map(|_| Mutex::default()).collect();
         Ok(Self {
@@ -48,16 +53,19 @@ impl Cpu {
         self.isa
     }
 
-    /// Returns the number of threads.
+    /// Returns the number of threads, the leader of a pass among them.
     pub fn n_threads(&self) -> NonZeroUsize {
         self.pool.n_threads()
     }
 
-    /// Runs `pass` on the calling thread, which leads the others. Passes of several callers
-    /// take turns. A pass must not enter the same `Cpu` again.
+    /// Runs `pass` on the calling thread, which leads the others, and returns its result.
+    ///
+    /// Passes of several callers take turns. A pass must not enter the same `Cpu` again:
+    /// it would wait for itself.
     ///
     /// # Panics
-    /// If the pass or a unit of its work panics.
+    /// If the pass or a unit of its work panics. The team can be entered again
+    /// afterwards.
     pub fn enter<R>(&self, pass: impl FnOnce(&Team<'_>) -> R) -> R {
         self.pool.enter(|crew| {
             pass(&Team {
@@ -69,7 +77,10 @@ impl Cpu {
     }
 }
 
-/// The threads during one pass. Its methods return when all their work is done.
+/// The threads during one pass, lent by [`Cpu::enter`].
+///
+/// Each method that takes work is a phase and returns when all of it is done. Phases
+/// follow one another: work within a phase must not start another one.
 pub struct Team<'a> {
     isa: Isa,
     pub(crate) crew: &'a Crew<'a>,
@@ -91,15 +102,17 @@ impl Team<'_> {
         self.isa
     }
 
-    /// Returns the number of threads.
+    /// Returns the number of threads, the leader among them.
     pub fn n_threads(&self) -> usize {
         self.crew.n_threads()
     }
 
-    /// Runs `work(idx, chunk)` for consecutive chunks of `data`; the last may be shorter.
+    /// Runs `work(idx, chunk)` for consecutive chunks of `chunk_len` elements of `data`,
+    /// on any thread and in any order; the last chunk may be shorter. `work` must not
+    /// start a phase of its own.
     ///
     /// # Panics
-    /// If `chunk_len` is zero.
+    /// If `chunk_len` is zero or `work` panics.
     pub fn for_each_chunk<T: Send>(
         &self,
         data: &mut [T],
@@ -110,10 +123,16 @@ impl Team<'_> {
             .for_each_chunk(data, chunk_len, |_| (), |(), idx, chunk| work(idx, chunk));
     }
 
-    /// Quantizes token rows of `n_cols` floats into the forms that the products to come need.
+    /// Writes the token rows `x: [n_tokens, n_cols]` into `out`, in the forms that the
+    /// products to come need. What `out` held before is gone.
+    ///
+    /// A block that holds NaN or infinity gets the scale NaN, so that every result it
+    /// enters is NaN.
     ///
     /// # Panics
-    /// If `x` is no whole number of rows, or a row is no whole number of the form's blocks.
+    /// If `n_cols` is zero, `x` is no whole number of rows, or a row is no whole number
+    /// of blocks: of 32 for [`Q8Small`](crate::ActivationForm::Q8Small), of 256 for
+    /// [`Q8Super`](crate::ActivationForm::Q8Super).
     pub fn activate(&self, x: &[f32], n_cols: usize, forms: Forms, out: &mut Activations) {
         assert!(
             n_cols > 0 && x.len().is_multiple_of(n_cols),
@@ -135,11 +154,15 @@ impl Team<'_> {
     }
 
     /// Computes the products of one phase, all from the same activations into one output.
-    /// They are listed in the order of their places: each below the rows of the one before,
-    /// or right of it in the same rows.
+    ///
+    /// They are listed in the order of their places: each below the rows of the one
+    /// before, or right of it in the same rows. Where no product has its place `out`
+    /// stays as it is.
     ///
     /// # Panics
-    /// If shapes do not fit, places overlap or are out of order, or `x` lacks a form.
+    /// If shapes do not fit, a row of `x` does not exist, places are outside of `out`,
+    /// overlap or are out of order, or `x` lacks the form for a type
+    /// ([`QuantType::activation_form`](crate::QuantType::activation_form)).
     pub fn products(&self, products: &[Product<'_>], x: &Activations, out: MatMut<'_>) {
         products.iter().for_each(|product| product.check(x));
         let band = |idx: usize| {

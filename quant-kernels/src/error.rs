@@ -1,4 +1,7 @@
-//! What can be wrong when a view or a context is made; products themselves cannot fail.
+//! What can be wrong with what comes from outside: shapes, names, values, threads.
+//!
+//! All of it is found when a view or a context is made or a row is quantized; products
+//! themselves cannot fail.
 
 use thiserror::Error;
 
@@ -66,10 +69,11 @@ pub enum KernelError {
         /// The type asked for.
         ty: QuantType,
     },
-    /// A value cannot be quantized.
-    #[error("value {idx} of the row is not finite")]
+    /// A value cannot be quantized: it is infinite or NaN, or so large that it would be
+    /// in the type.
+    #[error("value {idx} of the row is infinite, NaN or beyond the range of the type")]
     NotFinite {
-        /// Index in the row.
+        /// Index of the first such value in the row.
         idx: usize,
     },
     /// No cache type has this name.
@@ -78,7 +82,7 @@ pub enum KernelError {
         /// The name, escaped.
         name: String,
     },
-    /// A cache cannot hold heads of this width.
+    /// A cache cannot hold heads of this width, or so many of them.
     #[error(
         "heads of width {head_dim} do not fit the cache: expected a multiple of 32 that can be addressed"
     )]

@@ -1,9 +1,9 @@
 //! Products with float weights: F32, F16, BF16.
 //!
 //! The activations stay `f32`. Sixteen lanes by element index modulo 16, one fused
-//! multiply-add per element, folded 16 → 8 → 4 → 2 → 1 ([`crate::lanes`]). A tile of rows and
-//! tokens shares its loads; every row and token keeps a sum of its own, so the tile's shape
-//! cannot be seen in the result.
+//! multiply-add per element, folded 16 → 8 → 4 → 2 → 1 ([`crate::lanes`]). A tile of rows
+//! and tokens shares its loads; every row and token keeps a sum of its own, so the tile's
+//! shape cannot be seen in the result.
 
 use std::marker::PhantomData;
 

@@ -8,6 +8,18 @@ use std::{fmt, str::FromStr};
 use crate::KernelError;
 
 /// An instruction set that this processor has. All give the same bits.
+///
+/// Only detection and parsing make one, so holding it proves that the instructions are
+/// there.
+///
+/// ```
+/// use quant_kernels::Isa;
+///
+/// let fastest = Isa::detect();
+/// assert_eq!(fastest.name().parse::<Isa>()?, fastest);
+/// assert_eq!(Isa::available().next(), Some(Isa::SCALAR));
+/// # Ok::<(), quant_kernels::KernelError>(())
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Isa(Kind);
 
@@ -70,7 +82,7 @@ impl Isa {
             .map(|(_, kind)| Self(kind))
     }
 
-    /// Returns `scalar`, `avx2` or `avx512`.
+    /// Returns `scalar`, `avx2` or `avx512`, which [`str::parse`] reads back.
     pub fn name(self) -> &'static str {
         match self.0 {
             Kind::Scalar => "scalar",
@@ -93,7 +105,11 @@ impl fmt::Display for Isa {
 impl FromStr for Isa {
     type Err = KernelError;
 
-    /// Reads a name; the instruction set must be available.
+    /// Reads a name, in either case; the instruction set must be available.
+    ///
+    /// # Errors
+    /// [`KernelError::UnknownIsa`] if there is no such name,
+    /// [`KernelError::IsaNotAvailable`] if this processor lacks it.
     fn from_str(name: &str) -> Result<Self, KernelError> {
         let &(name, kind) = NAMES
             .iter()

@@ -1,12 +1,13 @@
 //! The key/value cache in blocks of 64 positions, and how a position is written into one.
 //!
 //! A block holds the keys and values of 64 positions for every layer and every key/value
-//! head, so a cache grows block by block, never moves, and a block can later be shared between
+//! head, so a cache grows block by block, never moves, and a block can be shared between
 //! sequences with the same beginning. Within a block each (layer, head) has one run of
-//! bytes: keys in tiles of 16 positions as `[tile][dim][16]`, so that a score is one lane that
-//! walks the dimensions; then values as `[position][dim]`, so that an output dimension is one
-//! lane that walks the positions. `Q8_0` keeps one `f32` scale per 32 dimensions beside the
-//! bytes: for keys `[tile][dim / 32][16]`, for values `[position][dim / 32]`.
+//! bytes: keys in tiles of 16 positions as `[tile][dim][16]`, so that a score is one lane
+//! that walks the dimensions; then values as `[position][dim]`, so that an output
+//! dimension is one lane that walks the positions. `Q8_0` keeps one `f32` scale per 32
+//! dimensions beside the bytes: for keys `[tile][dim / 32][16]`, for values
+//! `[position][dim / 32]`.
 
 use std::{fmt, ops::Range, str::FromStr};
 
@@ -24,7 +25,7 @@ pub(crate) const KEY_TILE: usize = 16;
 /// Dimensions that share a scale in a `Q8_0` cache.
 pub(crate) const QUANT_DIMS: usize = 32;
 
-/// How keys and values are stored.
+/// How keys and values are stored. Keys and values may differ.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum KvType {
     /// IEEE single precision.
@@ -34,7 +35,7 @@ pub enum KvType {
     F16,
     /// Upper half of a single.
     BF16,
-    /// Signed bytes, one scale per 32 dimensions.
+    /// Signed bytes, one `f32` scale per 32 dimensions: 9 bits per value.
     Q8_0,
 }
 
@@ -75,6 +76,10 @@ impl fmt::Display for KvType {
 impl FromStr for KvType {
     type Err = KernelError;
 
+    /// Reads a name, in either case.
+    ///
+    /// # Errors
+    /// [`KernelError::UnknownKvType`] if there is no such name.
     fn from_str(name: &str) -> Result<Self, KernelError> {
         NAMES
             .into_iter()
@@ -97,10 +102,12 @@ pub struct KvShape {
 }
 
 impl KvShape {
-    /// Makes a shape.
+    /// Makes the shape of a cache for `n_layer` layers with `n_head_kv` key/value heads
+    /// of `head_dim` floats each.
     ///
     /// # Errors
-    /// If `head_dim` is no multiple of 32, or a block would be too large to address.
+    /// [`KernelError::HeadDim`] if `head_dim` is zero or no multiple of 32, or a block
+    /// would be too large to address.
     pub fn new(
         keys: KvType,
         values: KvType,
@@ -132,7 +139,7 @@ impl KvShape {
         self.n_head_kv
     }
 
-    /// Returns the width of a head.
+    /// Returns the width of a head, in floats.
     pub fn head_dim(&self) -> usize {
         self.head_dim
     }
@@ -142,7 +149,7 @@ impl KvShape {
         self.n_layer
     }
 
-    /// Returns the bytes of a block.
+    /// Returns the bytes of a block: [`KV_BLOCK`] positions of all layers and heads.
     pub fn block_bytes(&self) -> usize {
         self.n_layer * self.n_head_kv * self.head_bytes()
     }
@@ -169,7 +176,7 @@ impl KvShape {
     }
 }
 
-/// Sixty-four positions of all layers and heads.
+/// The keys and values of [`KV_BLOCK`] positions, for all layers and heads.
 #[derive(Clone)]
 pub struct KvBlock {
     shape: KvShape,
@@ -190,7 +197,7 @@ impl fmt::Debug for KvBlock {
 }
 
 impl KvBlock {
-    /// Makes an empty block.
+    /// Makes a block of zeros, [`KvShape::block_bytes`] long.
     pub fn new(shape: KvShape) -> Self {
         let n_lines = shape.block_bytes().div_ceil(64);
         Self {
@@ -204,7 +211,11 @@ impl KvBlock {
         self.shape
     }
 
-    /// Writes the key and the value of one position.
+    /// Writes the key and the value of one position, `0..64` within the block, rounded to
+    /// the types of the shape. Each is a row of `head_dim` floats.
+    ///
+    /// A value that is not finite stays so (in `Q8_0` it makes its 32 dimensions NaN),
+    /// and one too large for F16 or BF16 becomes infinite.
     ///
     /// # Panics
     /// If there is no such layer, head or position, or the rows are not `head_dim` long.
@@ -227,7 +238,8 @@ impl KvBlock {
         let (keys, values) = bytes.split_at_mut(shape.keys.bytes(dim) * KV_BLOCK);
         let tile_bytes = shape.keys.bytes(dim) * KEY_TILE;
         let tile = &mut keys[position / KEY_TILE * tile_bytes..][..tile_bytes];
-        // Element (or scale) `i` of the row goes to place `i · stride + start` of its region.
+        // Element (or scale) `i` of the row goes to place `i · stride + start` of its
+        // region.
         let lane = position % KEY_TILE;
         put(
             shape.keys,
@@ -300,7 +312,8 @@ pub(crate) trait Codec {
     const ELEMENT_BYTES: usize;
     /// Loads dimension `d` of sixteen positions from a key tile.
     fn key<L: F32x16>(tile: Region<'_>, d: usize) -> L;
-    /// Loads dimensions `16 · chunk..` of the value at `position`, `chunks` to a position.
+    /// Loads dimensions `16 · chunk..` of the value at `position`, `chunks` to a
+    /// position.
     fn value<L: F32x16>(values: Region<'_>, position: usize, chunk: usize, chunks: usize) -> L;
 }
 
@@ -353,8 +366,8 @@ impl Codec for Q8Codec {
     }
 }
 
-/// Writes a row of values; `n_slots` rows share the region, and the closures give the place
-/// of an element and of a scale.
+/// Writes a row of values; `n_slots` rows share the region, and the closures give the
+/// place of an element and of a scale.
 fn put(
     ty: KvType,
     row: &[f32],

@@ -1,10 +1,10 @@
 //! Sixteen `f32` lanes: the vector that all float code is written over.
 //!
 //! Float kernels (norms, exponentials, float products, attention) are written once over
-//! [`F32x16`] and compiled once per instruction set. [`Scalar16`] is the specification; the
-//! others must agree with it in every bit, which holds because each operation is one IEEE
-//! operation per lane, correctly rounded. Minimum and maximum follow the x86 rule (the
-//! second operand if either is NaN), so that they are defined everywhere.
+//! [`F32x16`] and compiled once per instruction set. [`Scalar16`] is the specification;
+//! the others must agree with it in every bit, which holds because each operation is one
+//! IEEE operation per lane, correctly rounded. Minimum and maximum follow the x86 rule
+//! (the second operand if either is NaN), so that they are defined everywhere.
 //!
 //! A kernel is a [`LaneOp`]; [`crate::Isa::run`] enters it with the right lanes.
 
@@ -116,13 +116,14 @@ impl Isa {
             Kind::Scalar => op.run::<Scalar16>(),
             #[cfg(target_arch = "x86_64")]
             Kind::Avx2 => {
-                // SAFETY: an `Isa` of this kind exists only if avx2, fma and f16c were seen.
+                // SAFETY: an `Isa` of this kind exists only if avx2, fma and f16c were
+                // seen.
                 unsafe { crate::avx2::run(op) }
             }
             #[cfg(target_arch = "x86_64")]
             Kind::Avx512 => {
-                // SAFETY: an `Isa` of this kind exists only if avx512f, bw, dq, vl and vnni
-                // were seen, beside those of `Kind::Avx2`.
+                // SAFETY: an `Isa` of this kind exists only if avx512f, bw, dq, vl and
+                // vnni were seen, beside those of `Kind::Avx2`.
                 unsafe { crate::avx512::run(op) }
             }
             #[cfg(not(target_arch = "x86_64"))]

@@ -1,8 +1,8 @@
 //! Norms, exponentials, rotary embedding: the small float kernels.
 //!
-//! All are written over sixteen lanes ([`crate::lanes`]); sums take the element index modulo
-//! 16 as their lane and fold 16 → 8 → 4 → 2 → 1, so every instruction set gives the same
-//! bits. `exp` is our own polynomial: the C library's differs between machines.
+//! All are written over sixteen lanes ([`crate::lanes`]); sums take the element index
+//! modulo 16 as their lane and fold 16 → 8 → 4 → 2 → 1, so every instruction set gives
+//! the same bits. `exp` is our own polynomial: the C library's differs between machines.
 
 use crate::{
     Isa,
@@ -177,7 +177,7 @@ impl LaneOp for AddScaled<'_> {
 
 impl Isa {
     /// Replaces each element of `x` by its exponential: within 2 ULP for `-87.3..=88.3`,
-    /// zero below, saturated above.
+    /// zero below, saturated above, NaN for NaN.
     pub fn exp(self, x: &mut [f32]) {
         self.run(Exp(x));
     }
@@ -203,7 +203,7 @@ impl Isa {
     /// given (`NeoX` pairing), in place. `cos` and `sin` hold `x.len() / 2` values.
     ///
     /// # Panics
-    /// If the lengths do not fit.
+    /// If `x` is odd in length, or `cos` and `sin` are not half as long.
     pub fn rope(self, x: &mut [f32], cos: &[f32], sin: &[f32]) {
         assert!(
             x.len() == 2 * cos.len() && cos.len() == sin.len(),
@@ -212,7 +212,7 @@ impl Isa {
         self.run(Rope { x, cos, sin });
     }
 
-    /// Writes `gate[i] = silu(gate[i]) · up[i]`.
+    /// Writes `gate[i] = silu(gate[i]) · up[i]`, where `silu(x) = x / (1 + exp(−x))`.
     ///
     /// # Panics
     /// If the lengths differ.
@@ -221,7 +221,9 @@ impl Isa {
         self.run(SwiGlu { gate, up });
     }
 
-    /// Replaces `x` by its softmax.
+    /// Replaces `x` by its softmax, `exp(x[i] − max x) / Σ exp(x[j] − max x)`.
+    ///
+    /// −∞ becomes 0. NaN or +∞ anywhere, or nothing but −∞, makes all of it NaN.
     pub fn softmax(self, x: &mut [f32]) {
         self.run(Softmax(x));
     }

@@ -5,6 +5,8 @@ use std::{fmt, ops::Range};
 use crate::{KernelError, QuantType, dequantize_row};
 
 /// A weight matrix `[n_rows, n_cols]`, row-major, borrowed from the model's bytes.
+///
+/// The bytes may start anywhere; no alignment is asked for. A copy is a few words.
 #[derive(Clone, Copy)]
 pub struct MatRef<'a> {
     ty: QuantType,
@@ -21,10 +23,11 @@ impl fmt::Debug for MatRef<'_> {
 }
 
 impl<'a> MatRef<'a> {
-    /// Makes a view of `bytes`.
+    /// Makes a view of `bytes`, the blocks of row 0, then of row 1, and so on.
     ///
     /// # Errors
-    /// If a row is no whole number of blocks, or the bytes are not exactly the matrix.
+    /// [`KernelError::RowLength`] if a row is no whole number of blocks,
+    /// [`KernelError::MatrixSize`] if the bytes are not exactly the matrix.
     pub fn new(
         ty: QuantType,
         n_rows: usize,
@@ -64,7 +67,7 @@ impl<'a> MatRef<'a> {
         self.n_rows
     }
 
-    /// Returns the number of columns.
+    /// Returns the number of columns, in weights.
     pub fn n_cols(&self) -> usize {
         self.n_cols
     }
@@ -74,7 +77,8 @@ impl<'a> MatRef<'a> {
         self.bytes
     }
 
-    /// Returns the rows of `range` as a matrix of their own: one expert, one head, one strip.
+    /// Returns the rows of `range` as a matrix of their own: one expert, one head, one
+    /// strip.
     ///
     /// # Panics
     /// If the range is not within the rows.
@@ -88,7 +92,7 @@ impl<'a> MatRef<'a> {
         }
     }
 
-    /// Returns the bytes of one row.
+    /// Returns the bytes of one row: whole blocks.
     ///
     /// # Panics
     /// If there is no such row.
@@ -96,7 +100,7 @@ impl<'a> MatRef<'a> {
         &self.bytes[row_idx * self.row_bytes..(row_idx + 1) * self.row_bytes]
     }
 
-    /// Writes one row as floats.
+    /// Writes the `n_cols` weights of one row as floats, as [`dequantize_row`] does.
     ///
     /// # Panics
     /// If there is no such row, or `out` is not `n_cols` long.
@@ -117,7 +121,7 @@ impl<'a> MatMut<'a> {
     /// Makes a view of rows of `n_cols` floats.
     ///
     /// # Panics
-    /// If `data` is no whole number of rows.
+    /// If `n_cols` is zero or `data` is no whole number of rows.
     pub fn new(data: &'a mut [f32], n_cols: usize) -> Self {
         assert!(
             n_cols > 0 && data.len().is_multiple_of(n_cols),

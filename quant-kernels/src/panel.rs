@@ -1,28 +1,30 @@
 //! Packed panels: sixteen weight rows laid out for the products of many tokens.
 //!
-//! A product of four or more tokens first packs sixteen rows of weights, block by block, so
-//! that a vector register holds four consecutive weights (a dword) of sixteen rows. Every
-//! token then multiplies the same registers with its own four activations, broadcast, and a
-//! row's sum stays in its lane to the end: no horizontal sums, and the float part has rows in
-//! its lanes as the specification wants. A packed row of panels stays in the first and second
-//! cache while all tokens pass over it.
+//! A product of four or more tokens first packs sixteen rows of weights, block by block,
+//! so that 64 bytes hold four consecutive weights (a dword) of each row: one register of
+//! AVX-512, two of AVX2. Every token then multiplies the same registers with its own four
+//! activations, broadcast, and a row's sum stays in its lane to the end: no horizontal
+//! sums, and the float part, with a row to a lane, is the specification's chain. The
+//! panels of sixteen rows stay in the first and second cache while all tokens pass over
+//! them.
 
 use bytemuck::Zeroable;
 
 /// Rows of a panel.
 pub(crate) const ROWS: usize = 16;
-/// Tokens that pass over a panel together.
+/// Most tokens that pass over a panel together.
 pub(crate) const TOKENS: usize = 8;
 
 /// Sixteen superblocks, one of each row.
 #[derive(Clone, Copy, Debug, Zeroable)]
 #[repr(C, align(64))]
 pub(crate) struct SuperPanel {
-    /// `q[i]` holds weights `4·i..4·i + 4` of every row.
+    /// `q[i]` holds stored integers `4·i..4·i + 4` of every row.
     pub(crate) q: [[u8; 4 * ROWS]; 64],
     /// Integer scales of every row, by sub-block.
     pub(crate) scales: [[i32; ROWS]; 16],
-    /// Pairs of integer minimums (or zero point · scale) of every row, by pair of sub-blocks.
+    /// Pairs of integer minimums (or zero point · scale) of every row, by pair of
+    /// sub-blocks.
     pub(crate) mins: [[[i16; 2]; ROWS]; 8],
     /// Factors of the scales.
     pub(crate) d: [f32; ROWS],
@@ -34,7 +36,7 @@ pub(crate) struct SuperPanel {
 #[derive(Clone, Copy, Debug, Zeroable)]
 #[repr(C, align(64))]
 pub(crate) struct SmallPanel {
-    /// `q[i]` holds weights `4·i..4·i + 4` of every row.
+    /// `q[i]` holds stored integers `4·i..4·i + 4` of every row.
     pub(crate) q: [[u8; 4 * ROWS]; 8],
     /// Scales.
     pub(crate) d: [f32; ROWS],
@@ -42,7 +44,7 @@ pub(crate) struct SmallPanel {
     pub(crate) m: [f32; ROWS],
 }
 
-/// The panels of one row of panels, reused.
+/// The panels along sixteen rows, of the one kind or the other; reused.
 #[derive(Debug, Default)]
 pub(crate) struct Panels {
     pub(crate) superblocks: Vec<SuperPanel>,

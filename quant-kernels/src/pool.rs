@@ -1,12 +1,13 @@
 //! One resident team of threads; the only file that knows about threads.
 //!
-//! A forward pass has hundreds of short phases. Starting threads, or handing each phase to a
-//! work queue, costs microseconds every time; so the team stays. [`Pool::enter`] makes its
-//! caller the leader of a pass. For each phase the leader publishes a closure, all members,
-//! itself included, claim units of work from a counter until none is left, and the leader goes
-//! on when the last has arrived. Between phases the others spin, then yield, then sleep, so
-//! that an idle team costs nothing and a machine with foreign load loses no more than its
-//! share. Nothing is allocated on the way.
+//! A forward pass has hundreds of short phases. Starting threads, or handing each phase
+//! to a work queue, costs microseconds every time; so the team stays. [`Pool::enter`]
+//! makes its caller the leader of a pass. For each phase the leader publishes a closure;
+//! all members, itself included, begin with the unit of their own number and then claim
+//! units from a counter until none is left; and the leader goes on when the last has
+//! arrived. A single unit the leader does alone. Between phases the others spin, then
+//! yield, then sleep, so that an idle team costs nothing and a machine with foreign load
+//! loses no more than its share. Nothing is allocated on the way.
 //!
 //! Which member computes a unit cannot change a bit of it: units write disjoint places
 //! and never share a sum.
@@ -35,7 +36,7 @@ use crate::{KernelError, matrix::MatMut};
 
 /// How long a member spins for the next phase before it yields its core.
 const SPIN: Duration = Duration::from_micros(20);
-/// How long it yields before it sleeps.
+/// How long a member waits in all before it sleeps.
 const YIELD: Duration = Duration::from_micros(200);
 
 /// Threads that run passes, one pass at a time.
@@ -164,8 +165,8 @@ impl Shared {
                 return;
             }
             let outcome = catch_unwind(AssertUnwindSafe(|| {
-                // SAFETY: `run` keeps the closure alive until every member has arrived, and
-                // this member arrives below, after its last use.
+                // SAFETY: `run` keeps the closure alive until every member has arrived,
+                // and this member arrives below, after its last use.
                 let work = unsafe { *work };
                 work(member);
             }));
@@ -257,8 +258,8 @@ impl Crew<'_> {
         self.n_threads
     }
 
-    /// Runs `work(state, unit)` for every unit below `n_units`, spread over the team. Each
-    /// member makes its `state` once, from its own index.
+    /// Runs `work(state, unit)` for every unit below `n_units`, spread over the team.
+    /// Each member that gets a unit makes its `state` once, from its own index.
     pub(crate) fn for_each_unit<S>(
         &self,
         n_units: usize,
@@ -299,17 +300,18 @@ impl Crew<'_> {
         let (len, start) = (data.len(), SharedMut::new(data));
         self.for_each_unit(len.div_ceil(chunk_len), state, |state, idx| {
             let offset = idx * chunk_len;
-            // SAFETY: units are claimed once each, and different units' chunks do not overlap.
+            // SAFETY: units are claimed once each, and different units' chunks do not
+            // overlap.
             let chunk = unsafe { start.slice(offset, chunk_len.min(len - offset)) };
             work(state, idx, chunk);
         });
     }
 
-    /// Runs `work(state, band_idx, cols, tile)` for strips of at most `strip_len` columns of
-    /// every band; `cols` counts from the band's first column.
+    /// Runs `work(state, band_idx, cols, tile)` for strips of at most `strip_len` columns
+    /// of every band; `cols` counts from the band's first column.
     ///
-    /// Bands must lie within `out`, and each must start below the rows of the one before, or
-    /// have the same rows and start right of it.
+    /// Bands must lie within `out`, and each must start below the rows of the one before,
+    /// or have the same rows and start right of it.
     pub(crate) fn for_each_tile<S>(
         &self,
         out: MatMut<'_>,
@@ -404,8 +406,8 @@ impl<'a, T> SharedMut<'a, T> {
         );
         // SAFETY: the offset is inside the borrowed slice (asserted).
         let start = unsafe { self.start.add(offset) };
-        // SAFETY: the part is inside the borrowed slice (asserted), and nobody else has it
-        // (the caller's promise).
+        // SAFETY: the part is inside the borrowed slice (asserted), and nobody else has
+        // it (the caller's promise).
         unsafe { std::slice::from_raw_parts_mut(start, len) }
     }
 }
@@ -444,8 +446,8 @@ impl TileMut<'_> {
     /// Returns the tile's columns of its `row`.
     pub(crate) fn row(&mut self, row: usize) -> &mut [f32] {
         assert!(row < self.n_rows, "row {row} of {}", self.n_rows);
-        // SAFETY: `check_bands` and the strips keep tiles of different units disjoint, and
-        // this unit borrows its tile exclusively.
+        // SAFETY: `check_bands` and the strips keep tiles of different units disjoint,
+        // and this unit borrows its tile exclusively.
         unsafe {
             self.start
                 .slice(self.first + row * self.stride, self.n_cols)

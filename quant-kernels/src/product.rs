@@ -1,8 +1,9 @@
-//! Products of weight rows and token rows: what one strip of work is, and who computes it.
+//! Products of weight rows and token rows: what one strip of work is, and who computes
+//! it.
 //!
-//! [`scalar`](crate::scalar) says what a product is; the other instruction sets give the same
-//! bits. A strip is some rows of one weight matrix times some token rows of the activations;
-//! its results go to a tile of the output, token by token.
+//! [`scalar`] says what a product is; the other instruction sets give the
+//! same bits. A strip is some rows of one weight matrix times some token rows of the
+//! activations; its results go to a tile of the output, token by token.
 
 use std::ops::Range;
 
@@ -127,13 +128,14 @@ impl Isa {
             }
             #[cfg(target_arch = "x86_64")]
             Kind::Avx2 => {
-                // SAFETY: an `Isa` of this kind exists only if avx2, fma and f16c were seen.
+                // SAFETY: an `Isa` of this kind exists only if avx2, fma and f16c were
+                // seen.
                 unsafe { crate::avx2::strip(strip, &mut scratch.panels, out) }
             }
             #[cfg(target_arch = "x86_64")]
             Kind::Avx512 => {
-                // SAFETY: an `Isa` of this kind exists only if avx512f, bw, dq, vl and vnni
-                // were seen, beside those of `Kind::Avx2`.
+                // SAFETY: an `Isa` of this kind exists only if avx512f, bw, dq, vl and
+                // vnni were seen, beside those of `Kind::Avx2`.
                 unsafe { crate::avx512::strip(strip, &mut scratch.panels, out) }
             }
             #[cfg(not(target_arch = "x86_64"))]
@@ -163,15 +165,17 @@ impl Isa {
     }
 }
 
-/// One matrix product of a phase: `out[out_rows[i], out_cols] = w · x[x_rows[i]]`, and with a
-/// second matrix `up` of the same shape `silu(w · x) · (up · x)`.
+/// One matrix product of a phase: `out[out_row + i, out_col + r] = w[r] · x[x_rows[i]]`.
+///
+/// With a second matrix `up` it is gated: `silu(w[r] · x) · (up[r] · x)`.
+/// [`Team::products`](crate::Team::products) computes it.
 #[derive(Clone, Debug)]
 pub struct Product<'a> {
     /// The weights `[n_rows, n_cols]`.
     pub w: MatRef<'a>,
-    /// The second matrix of a gated product.
+    /// The second matrix of a gated product: the shape of `w`, of any type.
     pub up: Option<MatRef<'a>>,
-    /// Rows of the activations, by index.
+    /// Rows of the activations, by index, in any order; a row may come more than once.
     pub x_rows: &'a [u32],
     /// First row of the output; as many as `x_rows` are written.
     pub out_row: usize,

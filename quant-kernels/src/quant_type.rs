@@ -1,13 +1,27 @@
 //! The weight types that can be multiplied, and the table of their sizes.
 //!
-//! Names, sizes and ids follow ggml (`ggml_type`, `ggml-common.h`). A file may hold other
-//! types; what they are called is the file format's business, not ours.
+//! Names and sizes follow ggml (`ggml_type`, `ggml-common.h`). A file may hold other
+//! types; what they are called, and which numbers a file gives them, is the file format's
+//! business.
 
 use std::{fmt, str::FromStr};
 
 use crate::KernelError;
 
 /// A storage type of matrix weights.
+///
+/// Bits are those of a weight's own code, scales of a block come on top; for `IQ1` to
+/// `IQ3`, whose weights share codes, they are the whole. The crate's documentation has a
+/// table.
+///
+/// ```
+/// use quant_kernels::QuantType;
+///
+/// let ty: QuantType = "q4_k".parse()?;
+/// assert_eq!((ty.block_len(), ty.block_bytes()), (256, 144));
+/// assert_eq!(ty.row_bytes(2048), Some(1152));
+/// # Ok::<(), quant_kernels::KernelError>(())
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 #[expect(non_camel_case_types, reason = "the field writes Q4_K and IQ2_XXS")]
 #[non_exhaustive]
@@ -46,7 +60,7 @@ pub enum QuantType {
     IQ2_XXS,
     /// 2.31 bits, grid of eight magnitudes.
     IQ2_XS,
-    /// 2.5 bits, grid of eight magnitudes.
+    /// 2.56 bits, grid of eight magnitudes.
     IQ2_S,
     /// 3.06 bits, grid of four magnitudes.
     IQ3_XXS,
@@ -60,14 +74,14 @@ pub enum QuantType {
     MXFP4,
 }
 
-/// The form in which a product wants its activations.
+/// The form in which a product wants its activations; see [`QuantType::activation_form`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum ActivationForm {
-    /// As they are, `f32`.
+    /// As they are, `f32`: for weights of F32, F16 and BF16.
     Float,
-    /// `i8` with one `f32` scale per 32.
+    /// `i8` with one `f32` scale per 32: for weights in blocks of 32.
     Q8Small,
-    /// `i8` with one `f32` scale per 256.
+    /// `i8` with one `f32` scale per 256: for weights in blocks of 256.
     Q8Super,
 }
 
@@ -171,6 +185,9 @@ impl FromStr for QuantType {
     type Err = KernelError;
 
     /// Reads a name such as `q4_k`, in either case.
+    ///
+    /// # Errors
+    /// [`KernelError::UnknownType`] if there is no such name.
     fn from_str(name: &str) -> Result<Self, KernelError> {
         Self::ALL
             .into_iter()

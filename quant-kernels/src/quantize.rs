@@ -1,13 +1,14 @@
 //! From `f32` to blocks.
 //!
-//! The idea is the same for every type: a few candidates for the scale are tried round the one
-//! that just covers the largest weight, each is judged after its best factor is found by least
-//! squares, and the integers are chosen last, against the factors as they are stored. Where a
-//! format stores integer scales, these are searched near their ideal too and the common factor
-//! is fitted again afterwards. The measure is the plain squared error.
+//! The idea is the same for every type: a few candidates for the scale are tried round
+//! the one that just covers the largest weight, each is judged after its best factor is
+//! found by least squares, and the integers are chosen last, against the factors as they
+//! are stored. Where a format stores integer scales, these are searched near their ideal
+//! too and the common factor is fitted again afterwards. The measure is the plain squared
+//! error.
 //!
-//! The results depend on nothing but the row: every sum has a fixed order, and no function of
-//! the platform's mathematical library is used.
+//! The results depend on nothing but the row: every sum has a fixed order, and no
+//! function of the platform's mathematical library is used.
 
 mod affine;
 mod lanes;
@@ -29,7 +30,8 @@ use crate::{
     },
 };
 
-/// Magnitudes beyond this have no half-precision factor in some format, so none accepts them.
+/// Magnitudes beyond this have no half-precision factor in some format, so none accepts
+/// them.
 const LARGEST: f32 = 65504.0;
 
 /// Magnitudes below this vanish in every format with half-precision factors.
@@ -37,8 +39,9 @@ const SMALLEST: f32 = 1e-12;
 
 /// Writes the blocks of a row of weights.
 ///
-/// F32, F16, BF16, `Q8_0`, `Q4_0`, `Q4_1`, `Q5_0`, `Q5_1`, `Q2_K` to `Q6_K`, `IQ4_NL`, `IQ4_XS`
-/// and `MXFP4` can be written. A block of zeros becomes a block of zero bytes.
+/// `row` may also be several rows of whole blocks at once. F32, F16, BF16, `Q8_0`,
+/// `Q4_0`, `Q4_1`, `Q5_0`, `Q5_1`, `Q2_K` to `Q6_K`, `IQ4_NL`, `IQ4_XS` and `MXFP4` can
+/// be written. A block of zeros becomes a block of zero bytes.
 ///
 /// ```
 /// use quant_kernels::{QuantType, dequantize_row, quantize_row};
@@ -56,8 +59,9 @@ const SMALLEST: f32 = 1e-12;
 /// # Errors
 ///
 /// - [`KernelError::NoQuantizer`] if the type can only be read.
-/// - [`KernelError::NotFinite`] for the first value that is infinite or NaN, or would be in
-///   this type: beyond 65504 in magnitude for all types but F32, BF16 and `MXFP4`.
+/// - [`KernelError::NotFinite`] for the first value that is infinite or NaN, or too large
+///   for this type: what F16 or BF16 would round to infinity, and magnitudes beyond 65504
+///   for all quantized types but `MXFP4`.
 /// - [`KernelError::RowLength`] if the row is no whole number of blocks.
 ///
 /// # Panics
@@ -197,8 +201,8 @@ fn iq4_xs(x: &[f32; 256]) -> BlockIq4Xs {
     BlockIq4Xs::pack(fit.d, &fit.scales, &fit.codes)
 }
 
-/// The best of three exponents: the one that takes the largest weight into the top binade, and
-/// its neighbours, since 6 is the largest value and a weight may be almost 8.
+/// The best of three exponents: the one that takes the largest weight into the top
+/// binade, and its neighbours, since 6 is the largest value and a weight may be almost 8.
 fn mxfp4(x: &[f32; 32]) -> BlockMxfp4 {
     let exponent = extreme(x).abs().to_bits() >> 23;
     let centre = exponent.saturating_sub(2);

@@ -1,9 +1,11 @@
-//! The specification: what a product of a weight row and a token row is, in portable code.
+//! The specification: what a product of a weight row and a token row is, in portable
+//! code.
 //!
-//! Inside a block all sums are integers and exact. Then one `f32` fused multiply-add per block
-//! adds the scaled sum to the row's total, and one more the minimum where the format has one;
-//! blocks in ascending order. The instruction sets reorder the integer part at will and keep
-//! the float part as it is written here, with rows in their lanes.
+//! Inside a block all sums are integers and exact. Then one `f32` fused multiply-add per
+//! block adds the scaled sum to the row's total, and one more the minimum where the
+//! format has one; blocks in ascending order. The instruction sets reorder the integer
+//! part at will and keep the float part as it is written here: one row after the other,
+//! or rows side by side in their lanes, but never parts of a row.
 
 use crate::{
     activations::{ActSmall, ActSuper},

@@ -1,7 +1,7 @@
 //! Sixteen floats in two 256-bit registers.
 //!
-//! The methods are inlined into code compiled with the features (see [`super::run`]); they
-//! are reached in no other way, which is what every safety comment below refers to.
+//! The methods are inlined into code compiled with the features (see [`super::run`]);
+//! they are reached in no other way, which is what every safety comment below refers to.
 #![expect(
     unsafe_code,
     reason = "intrinsics in methods that cannot carry the feature attribute"

@@ -1,7 +1,7 @@
 //! Sixteen rows of blocks into a panel.
 //!
-//! As for AVX-512, with 8 × 8 transposes of dwords: every row's block is unpacked to bytes,
-//! and "eight dwords of a row" become "a dword of eight rows".
+//! As for AVX-512, with 8 × 8 transposes of dwords: every row's block is unpacked to
+//! bytes, and "eight dwords of a row" become "a dword of eight rows".
 
 use std::arch::x86_64::*;
 

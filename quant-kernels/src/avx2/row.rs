@@ -1,7 +1,7 @@
 //! Weight rows read in place, for one to three tokens.
 //!
-//! A block is unpacked to bytes, each token multiplies it, and the integer sum of the block
-//! is folded out of the lanes; the float part then is the scalar chain itself.
+//! A block is unpacked to bytes, each token multiplies it, and the integer sum of the
+//! block is folded out of the lanes; the float part then is the scalar chain itself.
 
 use std::arch::x86_64::*;
 

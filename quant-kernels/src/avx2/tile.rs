@@ -1,9 +1,9 @@
 //! Packed panels times tokens: eight rows in the lanes, up to four tokens at once.
 //!
-//! As for AVX-512, with `vpmaddubsw` into 16-bit pairs and `vpmaddwd` with the scale in place
-//! of `vpdpbusd` and `vpmulld`. A pair must not leave 16 bits: formats whose stored integers
-//! stay below 128 are multiplied unsigned (2 · 127 · 127), the others (zero point 128) signed,
-//! by moving the sign of the weight to the activation (2 · 128 · 127).
+//! As for AVX-512, with `vpmaddubsw` into 16-bit pairs and `vpmaddwd` with the scale in
+//! place of `vpdpbusd` and `vpmulld`. A pair must not leave 16 bits: formats whose stored
+//! integers stay below 128 are multiplied unsigned (2 · 127 · 127), the others (zero
+//! point 128) signed, by moving the sign of the weight to the activation (2 · 128 · 127).
 
 use std::arch::x86_64::*;
 

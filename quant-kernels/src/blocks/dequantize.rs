@@ -1,9 +1,10 @@
 //! From blocks back to `f32`.
 //!
-//! One function serves all formats, since they unpack to the same shapes. It gives the bits that
-//! ggml's `dequantize_row_*` give: an 11-bit factor times a scale times an integer fits in the 24
-//! bits of an `f32` for every format, so both products are exact and their order does not
-//! matter; what remains is one rounding, where the minimum is subtracted or the offset added.
+//! One function serves all formats, since they unpack to the same shapes. It gives the
+//! bits that ggml's `dequantize_row_*` give: an 11-bit factor times a scale times an
+//! integer fits in the 24 bits of an `f32` for every format, so both products are exact
+//! and their order does not matter; what remains is one rounding, where the minimum is
+//! subtracted or the offset added.
 
 use crate::QuantType;
 
@@ -14,10 +15,10 @@ use super::{
     f16_to_f32,
 };
 
-/// Writes the values of a row of `out.len()` weights.
+/// Writes the values of a row of `out.len()` weights, or of several rows of whole blocks.
 ///
-/// The result equals ggml's bit for bit, for every type. A factor that is infinite or NaN gives
-/// infinite or NaN weights.
+/// The result equals ggml's bit for bit, for every type. A factor that is infinite or NaN
+/// gives infinite or NaN weights.
 ///
 /// # Panics
 ///

@@ -1,8 +1,9 @@
 //! The half-precision factors inside blocks.
 //!
-//! Blocks start at any even or odd byte of a file, so the factors are bytes here, and reading
-//! one is a handful of integer instructions that inline into every kernel: a library call that
-//! asks the processor for its features once per block would cost more than the block.
+//! Blocks start at any even or odd byte of a file, so the factors are bytes here, and
+//! reading one is a handful of integer instructions that inline into every kernel: a
+//! library call that asks the processor for its features once per block would cost more
+//! than the block.
 
 use bytemuck::{Pod, Zeroable};
 
@@ -28,7 +29,8 @@ impl F16Le {
 /// Returns the value of half-precision bits, exactly and without branches.
 ///
 /// The exponent and mantissa shift into place; multiplying by 2¹¹² corrects the bias and
-/// normalises subnormals in one step. Infinities and NaN get their exponent back by an or.
+/// normalises subnormals in one step. Infinities and NaN get their exponent back by an
+/// or.
 #[inline(always)]
 pub(crate) const fn f16_to_f32(bits: u16) -> f32 {
     const TWO_POW_112: f32 = f32::from_bits((127 + 112) << 23);

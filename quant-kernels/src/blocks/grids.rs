@@ -1,11 +1,11 @@
 //! The lattice points of the IQ1, IQ2 and IQ3 types, ready for the hot path.
 //!
 //! These formats store an index into a fixed list of points, chosen once by ggml
-//! (`ggml-common.h`), instead of the weights. The lists are committed in their packed form,
-//! two or four bits per component, and expanded to bytes at compile time, so that one load
-//! fetches a whole point. Signs are kept apart from magnitudes in IQ2 and IQ3: [`SIGNS`] turns
-//! eight sign bits into a byte mask, [`even_parity`] restores the eighth bit of the types that
-//! store seven.
+//! (`ggml-common.h`), instead of the weights. The lists are committed in their packed
+//! form, two or four bits per component, and expanded to bytes at compile time, so that
+//! one load fetches a whole point. Signs are kept apart from magnitudes in IQ2 and IQ3:
+//! [`SIGNS`] turns eight sign bits into a byte mask, [`even_parity`] restores the eighth
+//! bit of the types that store seven.
 
 mod iq1;
 mod iq2;
@@ -49,8 +49,8 @@ pub(super) static SIGNS: [[u8; 8]; 256] = {
 /// The magnitudes of the 2-bit types; the fourth code does not occur.
 const IQ2_VALUES: [u8; 4] = [8, 25, 43, 0];
 
-/// Returns the seven low bits of `index` with an eighth that makes the number of ones even
-/// (`ksigns_iq2xs`).
+/// Returns the seven low bits of `index` with an eighth that makes the number of ones
+/// even (`ksigns_iq2xs`).
 #[inline(always)]
 pub(super) fn even_parity(index: u32) -> usize {
     let bits = index & 0x7f;

@@ -7,16 +7,17 @@ use bytemuck::{Pod, Zeroable};
 
 use super::{F16Le, SuperBlock, UnpackedSuper, f16_to_f32, grids};
 
-/// 256 weights in 50 bytes: `w = d · (2 · s + 1) · (g ± 1/8)`, scale and sign of the shift per 32.
+/// 256 weights in 50 bytes: `w = d · (2 · s + 1) · (g ± 1/8)`, scale and sign of the
+/// shift per 32.
 ///
 /// ```text
 /// 0    2              34                50
 /// | d  | qs: 32 bytes  | qh: 8 × u16     |
 /// ```
 ///
-/// Eight weights share an 11-bit index into the lattice: the low byte is `qs[4 · b + l]`, the
-/// high three bits are bits 3·l to 3·l + 2 of `qh[b]`, b = sub-block of 32. Bits 12–14 of `qh`
-/// are s, bit 15 makes the shift negative.
+/// Eight weights share an 11-bit index into the lattice: the low byte is `qs[4 · b + l]`,
+/// the high three bits are bits 3·l to 3·l + 2 of `qh[b]`, b = sub-block of 32. Bits
+/// 12–14 of `qh` are s, bit 15 makes the shift negative.
 #[doc(alias = "block_iq1_s")]
 #[derive(Clone, Copy, Debug, Pod, Zeroable)]
 #[repr(C)]
@@ -33,10 +34,10 @@ pub(crate) struct BlockIq1S {
 /// | qs: 32 bytes  | qh: 16 bytes | scales: 4 × u16 |
 /// ```
 ///
-/// Nibble l of `qh` (low one first) belongs to weights 8·l to 8·l + 7: its low three bits are
-/// the high bits of their index, whose low byte is `qs[l]`, its high bit makes the shift
-/// negative. `scales[k]` holds four 3-bit scales of 16 weights each, lowest first, and in its
-/// high nibble the k-th nibble of the half-precision `d`.
+/// Nibble l of `qh` (low one first) belongs to weights 8·l to 8·l + 7: its low three bits
+/// are the high bits of their index, whose low byte is `qs[l]`, its high bit makes the
+/// shift negative. `scales[k]` holds four 3-bit scales of 16 weights each, lowest first,
+/// and in its high nibble the k-th nibble of the half-precision `d`.
 #[doc(alias = "block_iq1_m")]
 #[derive(Clone, Copy, Debug, Pod, Zeroable)]
 #[repr(C)]

@@ -1,7 +1,8 @@
-//! `IQ2_XXS`, `IQ2_XS` and `IQ2_S`: 256 weights as lattice points of eight magnitudes with signs.
+//! `IQ2_XXS`, `IQ2_XS` and `IQ2_S`: 256 weights as lattice points of eight magnitudes
+//! with signs.
 //!
-//! The magnitudes are 8, 25 or 43; the scale `(s + 1/2) / 4` becomes the integer `2 · s + 1`,
-//! and `d` carries the eighth that remains.
+//! The magnitudes are 8, 25 or 43; the scale `(s + 1/2) / 4` becomes the integer
+//! `2 · s + 1`, and `d` carries the eighth that remains.
 
 use bytemuck::{Pod, Zeroable};
 
@@ -14,9 +15,9 @@ use super::{F16Le, SuperBlock, UnpackedSuper, grids};
 /// | d  | qs: 8 × (4 × u8 index, u32 signs)   |
 /// ```
 ///
-/// Each sub-block of 32 has four 8-bit indices of eight weights and a word whose bits 7·l to
-/// 7·l + 6 are the signs of the l-th eight (the eighth sign makes their number even) and whose
-/// four high bits are s.
+/// Each sub-block of 32 has four 8-bit indices of eight weights and a word whose bits 7·l
+/// to 7·l + 6 are the signs of the l-th eight (the eighth sign makes their number even)
+/// and whose four high bits are s.
 #[doc(alias = "block_iq2_xxs")]
 #[derive(Clone, Copy, Debug, Pod, Zeroable)]
 #[repr(C)]
@@ -40,8 +41,9 @@ pub(crate) struct Iq2XxsSub {
 /// | d  | qs: 32 × u16   | scales: 8 bytes |
 /// ```
 ///
-/// A word of `qs` holds the 9-bit index of eight weights in its low and seven signs in its high
-/// bits (the eighth makes their number even). Nibbles of `scales`, low one first, are s.
+/// A word of `qs` holds the 9-bit index of eight weights in its low and seven signs in
+/// its high bits (the eighth makes their number even). Nibbles of `scales`, low one
+/// first, are s.
 #[doc(alias = "block_iq2_xs")]
 #[derive(Clone, Copy, Debug, Pod, Zeroable)]
 #[repr(C)]
@@ -58,8 +60,9 @@ pub(crate) struct BlockIq2Xs {
 /// | d  | qs: 32 bytes  | signs: 32 bytes | qh: 8 bytes | scales: 8 bytes |
 /// ```
 ///
-/// The 10-bit index of the l-th eight weights has its low byte in `qs[l]` and its high bits in
-/// bits 2·(l % 4) of `qh[l / 4]`; `signs[l]` are their signs. Nibbles of `scales` are s.
+/// The 10-bit index of the l-th eight weights has its low byte in `qs[l]` and its high
+/// bits in bits 2·(l % 4) of `qh[l / 4]`; `signs[l]` are their signs. Nibbles of `scales`
+/// are s.
 #[doc(alias = "block_iq2_s")]
 #[derive(Clone, Copy, Debug, Pod, Zeroable)]
 #[repr(C)]

@@ -11,9 +11,10 @@ use super::{F16Le, SuperBlock, UnpackedSuper, grids};
 /// | d  | qs: 64 bytes  | signs: 8 × u32 |
 /// ```
 ///
-/// Each byte of `qs` is the index of four weights. Bits 7·l to 7·l + 6 of a word of `signs` are
-/// the signs of the l-th eight weights of its sub-block (the eighth sign makes their number
-/// even), its four high bits are s. Unpacked, the scale is `2 · s + 1` and `d` carries a quarter.
+/// Each byte of `qs` is the index of four weights. Bits 7·l to 7·l + 6 of a word of
+/// `signs` are the signs of the l-th eight weights of its sub-block (the eighth sign
+/// makes their number even), its four high bits are s. Unpacked, the scale is `2 · s + 1`
+/// and `d` carries a quarter.
 #[doc(alias = "block_iq3_xxs")]
 #[derive(Clone, Copy, Debug, Pod, Zeroable)]
 #[repr(C)]
@@ -30,9 +31,9 @@ pub(crate) struct BlockIq3Xxs {
 /// | d  | qs: 64 bytes  | qh: 8 bytes | signs: 32 bytes | scales: 4 bytes |
 /// ```
 ///
-/// The 9-bit index of the l-th four weights has its low byte in `qs[l]` and its high bit in bit
-/// `l % 8` of `qh[l / 8]`. `signs[l]` are the signs of the l-th eight weights. Nibbles of
-/// `scales`, low one first, are s.
+/// The 9-bit index of the l-th four weights has its low byte in `qs[l]` and its high bit
+/// in bit `l % 8` of `qh[l / 8]`. `signs[l]` are the signs of the l-th eight weights.
+/// Nibbles of `scales`, low one first, are s.
 #[doc(alias = "block_iq3_s")]
 #[derive(Clone, Copy, Debug, Pod, Zeroable)]
 #[repr(C)]

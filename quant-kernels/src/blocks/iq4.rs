@@ -33,8 +33,9 @@ pub(crate) struct BlockIq4Nl {
 /// | d  | scales_h: u16 | scales_l: 4 bytes | qs: 128 bytes  |
 /// ```
 ///
-/// The low four bits of scale s are nibble s of `scales_l` (low one first), its high two bits
-/// are bits 2·s of `scales_h`. Each 16 bytes of `qs` are a sub-block laid out as in `IQ4_NL`.
+/// The low four bits of scale s are nibble s of `scales_l` (low one first), its high two
+/// bits are bits 2·s of `scales_h`. Each 16 bytes of `qs` are a sub-block laid out as in
+/// `IQ4_NL`.
 #[doc(alias = "block_iq4_xs")]
 #[derive(Clone, Copy, Debug, Pod, Zeroable)]
 #[repr(C)]

@@ -1,7 +1,8 @@
 //! `MXFP4`: 32 four-bit floats (E2M1) that share a power of two (E8M0).
 //!
-//! From the OCP Microscaling Formats specification 1.0, as ggml stores it: without the NaN that
-//! exponent 255 means there. The values are doubled to make them integers; `d` carries the half.
+//! From the OCP Microscaling Formats specification 1.0, as ggml stores it: without the
+//! NaN that exponent 255 means there. The values are doubled to make them integers; `d`
+//! carries the half.
 
 use bytemuck::{Pod, Zeroable};
 

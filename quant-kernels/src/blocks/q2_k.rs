@@ -12,8 +12,8 @@ use super::{F16Le, SuperBlock, UnpackedSuper, pack_two_bits, two_bits};
 /// ```
 ///
 /// Byte s of `scales` holds the scale in its low and the minimum in its high nibble. Byte
-/// 32·h + i of `qs` holds, from its lowest bits up, weights i, i + 32, i + 64 and i + 96 of
-/// half h.
+/// 32·h + i of `qs` holds, from its lowest bits up, weights i, i + 32, i + 64 and i + 96
+/// of half h.
 #[doc(alias = "block_q2_K")]
 #[derive(Clone, Copy, Debug, Pod, Zeroable)]
 #[repr(C)]

@@ -11,8 +11,8 @@ use super::{F16Le, SuperBlock, UnpackedSuper, pack_two_bits, two_bits};
 /// | hmask: 32 bytes | qs: 64 bytes | scales: 12 bytes | d  |
 /// ```
 ///
-/// `qs` holds the two low bits as in `Q2_K`; bit b of byte i of `hmask` is the third bit of
-/// weight 32·b + i. `scales`: see [`unpack_scales`].
+/// `qs` holds the two low bits as in `Q2_K`; bit b of byte i of `hmask` is the third bit
+/// of weight 32·b + i. `scales`: see [`unpack_scales`].
 #[doc(alias = "block_q3_K")]
 #[derive(Clone, Copy, Debug, Pod, Zeroable)]
 #[repr(C)]
@@ -66,8 +66,8 @@ impl SuperBlock for BlockQ3K {
 
 /// Reads sixteen 6-bit scales from 12 bytes.
 ///
-/// The low four bits of scales 0–7 are the low nibbles of bytes 0–7, those of 8–15 the high
-/// nibbles. The two high bits of scale s are bits `2 · (s / 4)` of byte `8 + s % 4`.
+/// The low four bits of scales 0–7 are the low nibbles of bytes 0–7, those of 8–15 the
+/// high nibbles. The two high bits of scale s are bits `2 · (s / 4)` of byte `8 + s % 4`.
 #[inline(always)]
 pub(crate) fn unpack_scales(packed: &[u8; 12]) -> [u8; 16] {
     let mut scales = [0; 16];

@@ -11,8 +11,8 @@ use super::{F16Le, SuperBlock, UnpackedSuper};
 /// | d  | dmin | scales: 12 bytes | qs: 128 bytes   |
 /// ```
 ///
-/// Byte 32·p + i of `qs` holds weight 64·p + i in its low and weight 64·p + 32 + i in its high
-/// nibble. `scales` packs eight 6-bit scales and eight 6-bit minimums; unpacked by
+/// Byte 32·p + i of `qs` holds weight 64·p + i in its low and weight 64·p + 32 + i in its
+/// high nibble. `scales` packs eight 6-bit scales and eight 6-bit minimums; unpacked by
 /// [`scale_min`].
 #[doc(alias = "block_q4_K")]
 #[derive(Clone, Copy, Debug, Pod, Zeroable)]
@@ -119,12 +119,12 @@ impl SuperBlock for BlockQ5K {
     }
 }
 
-/// Reads eight 6-bit scales and eight 6-bit minimums from 12 bytes (`get_scale_min_k4`), each
-/// followed by eight zeros.
+/// Reads eight 6-bit scales and eight 6-bit minimums from 12 bytes (`get_scale_min_k4`),
+/// each followed by eight zeros.
 ///
-/// Bytes 0–3 hold scales 0–3 and bytes 4–7 minimums 0–3 in their low six bits. Byte 8 + i holds
-/// the low four bits of scale 4 + i (low nibble) and of minimum 4 + i (high nibble); their two
-/// high bits are the two high bits of bytes i and 4 + i.
+/// Bytes 0–3 hold scales 0–3 and bytes 4–7 minimums 0–3 in their low six bits. Byte 8 + i
+/// holds the low four bits of scale 4 + i (low nibble) and of minimum 4 + i (high
+/// nibble); their two high bits are the two high bits of bytes i and 4 + i.
 #[inline(always)]
 pub(crate) fn scale_min(packed: &[u8; 12]) -> [[i8; 16]; 2] {
     let [a, b, c] = bytemuck::must_cast::<_, [[u8; 4]; 3]>(*packed).map(u32::from_le_bytes);

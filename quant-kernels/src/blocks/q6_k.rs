@@ -11,9 +11,10 @@ use super::{F16Le, SuperBlock, UnpackedSuper};
 /// | ql: 128 bytes  | qh: 64 bytes | scales: 16 × i8  | d  |
 /// ```
 ///
-/// In half h of the block, byte 64·h + i of `ql` (i < 64) holds the low four bits of weight
-/// 128·h + i in its low and of weight 128·h + 64 + i in its high nibble. Byte 32·h + i of `qh`
-/// (i < 32) holds the two high bits of weights i, i + 32, i + 64 and i + 96 of the half.
+/// In half h of the block, byte 64·h + i of `ql` (i < 64) holds the low four bits of
+/// weight 128·h + i in its low and of weight 128·h + 64 + i in its high nibble. Byte
+/// 32·h + i of `qh` (i < 32) holds the two high bits of weights i, i + 32, i + 64 and
+/// i + 96 of the half.
 #[doc(alias = "block_q6_K")]
 #[derive(Clone, Copy, Debug, Pod, Zeroable)]
 #[repr(C)]

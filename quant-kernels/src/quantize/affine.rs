@@ -1,7 +1,8 @@
-//! Formats whose weights are a scale times a small integer plus an offset: `w = d · l + m`.
+//! Formats whose weights are a scale times a small integer plus an offset:
+//! `w = d · l + m`.
 //!
-//! For given integers l the best scale and offset solve two linear equations, and the error
-//! they leave follows from five sums, so again one pass judges a candidate:
+//! For given integers l the best scale and offset solve two linear equations, and the
+//! error they leave follows from five sums, so again one pass judges a candidate:
 //!
 //! ```text
 //! y = x - min(x)                                   so that no sum cancels
@@ -11,10 +12,11 @@
 //!     keep the pair that explains most of Σy²
 //! ```
 //!
-//! The K types store the offset as an unsigned minimum that is subtracted, so there m ≤ 0, and
-//! scales and minimums are integers times two half-precision factors. Both integers of a
-//! sub-block are the best of nine pairs round their ideal; after that the two factors are fitted
-//! to all 256 weights, the integers are chosen once more, and the better of both states stays.
+//! The K types store the offset as an unsigned minimum that is subtracted, so there m ≤
+//! 0, and scales and minimums are integers times two half-precision factors. Both
+//! integers of a sub-block are the best of nine pairs round their ideal; after that the
+//! two factors are fitted to all 256 weights, the integers are chosen once more, and the
+//! better of both states stays.
 
 use crate::blocks::F16Le;
 
@@ -213,8 +215,8 @@ impl<const S: usize> Fit<S> {
         }
     }
 
-    /// Returns the best factors for the integers and the levels they lead to: least squares of
-    /// `x = d · a − dmin · b` over all weights, a = scale · l and b = min.
+    /// Returns the best factors for the integers and the levels they lead to: least
+    /// squares of `x = d · a − dmin · b` over all weights, a = scale · l and b = min.
     fn refit<const N: usize>(&self, subs: &[[f32; N]; S], top: f32) -> (F16Le, F16Le) {
         let (mut aa, mut ab, mut bb, mut xa, mut xb) = (0.0f64, 0.0, 0.0, 0.0, 0.0);
         for s in 0..S {

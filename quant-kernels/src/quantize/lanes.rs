@@ -1,5 +1,5 @@
-//! Sums over sub-blocks in a fixed order that vectorises: eight partial sums by index modulo 8,
-//! folded in pairs.
+//! Sums over sub-blocks in a fixed order that vectorises: eight partial sums by index
+//! modulo 8, folded in pairs.
 
 /// What least squares needs to know of weights x and the levels l they round to.
 #[derive(Clone, Copy, Debug)]
@@ -81,8 +81,8 @@ pub(super) fn extreme<const N: usize>(a: &[f32; N]) -> f32 {
 
 /// Returns the integer nearest to `x`, ties to even, for magnitudes below 2²².
 ///
-/// Adding 1.5·2²³ leaves no bits for a fraction; unlike `f32::round_ties_even` this needs no
-/// library call on a processor without SSE4.1.
+/// Adding 1.5·2²³ leaves no bits for a fraction; unlike `f32::round_ties_even` this needs
+/// no library call on a processor without SSE4.1.
 #[inline]
 pub(super) fn nearest(x: f32) -> f32 {
     const NO_FRACTION: f32 = 12_582_912.0;
@@ -98,8 +98,8 @@ pub(super) fn nearest_within(x: f32, low: f32, high: f32) -> f32 {
     nearest(if x < high { x } else { high })
 }
 
-/// Adds the partial sums. Never inlined: the compiler would lay its vectors across the three
-/// sums of [`moments`] instead of along the lanes, at twice the time.
+/// Adds the partial sums. Never inlined: the compiler would lay its vectors across the
+/// three sums of [`moments`] instead of along the lanes, at twice the time.
 #[inline(never)]
 fn fold(lanes: [f32; 8]) -> f32 {
     let half: [f32; 4] = std::array::from_fn(|i| lanes[i] + lanes[i + 4]);

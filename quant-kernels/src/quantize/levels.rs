@@ -8,7 +8,8 @@ use super::lanes::nearest_within;
 pub(super) trait Levels {
     /// The lowest level, which has the largest magnitude.
     const LOW: f32;
-    /// How far, relative to covering the largest weight exactly, the search varies the scale.
+    /// How far, relative to covering the largest weight exactly, the search varies the
+    /// scale.
     const SPREAD: f32;
 
     /// Returns the level nearest to `y`.
@@ -84,8 +85,8 @@ impl Levels for E2m1 {
     }
 }
 
-/// Returns the entry of an ascending table nearest to `y`: the sum of all steps whose middle
-/// lies below, which needs no search and vectorises.
+/// Returns the entry of an ascending table nearest to `y`: the sum of all steps whose
+/// middle lies below, which needs no search and vectorises.
 #[inline]
 fn nearest_of<const K: usize>(y: f32, values: &[i8; K]) -> f32 {
     let mut level = f32::from(values[0]);

@@ -1,8 +1,8 @@
 //! Formats whose weights are a scale times a level: `w = d · level`.
 //!
-//! The search tries scales near the one that maps the largest weight to the outermost level.
-//! For given levels l the best scale is Σxl / Σl², and it takes (Σxl)² / Σl² off the squared
-//! error, so one pass judges a candidate:
+//! The search tries scales near the one that maps the largest weight to the outermost
+//! level. For given levels l the best scale is Σxl / Σl², and it takes (Σxl)² / Σl² off
+//! the squared error, so one pass judges a candidate:
 //!
 //! ```text
 //! for t in -9..=9, for either outermost level
@@ -11,9 +11,9 @@
 //! scale = Σxl / Σl²
 //! ```
 //!
-//! A super-block then stores its scales as integers times a half-precision factor. Each integer
-//! is the best of three round its ideal; after that the factor is fitted to all 256 weights,
-//! the integers are chosen once more, and the better of both states stays.
+//! A super-block then stores its scales as integers times a half-precision factor. Each
+//! integer is the best of three round its ideal; after that the factor is fitted to all
+//! 256 weights, the integers are chosen once more, and the better of both states stays.
 
 use crate::blocks::F16Le;
 
@@ -84,8 +84,8 @@ pub(super) fn super_block<L: Levels, const N: usize, const S: usize>(
     }
 }
 
-/// Rounds to half precision, but to the smallest subnormal rather than to zero: integer scales
-/// can still make something of it.
+/// Rounds to half precision, but to the smallest subnormal rather than to zero: integer
+/// scales can still make something of it.
 pub(super) fn nonzero_half(value: f32) -> F16Le {
     const SMALLEST_HALF: f32 = 1.0 / 16_777_216.0;
     if value.abs() < SMALLEST_HALF && value != 0.0 {

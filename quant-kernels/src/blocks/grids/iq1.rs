@@ -1,5 +1,5 @@
-//! The 2048 points of the ternary lattice of `IQ1_S` and `IQ1_M` (`iq1s_grid`): eight values in
-//! −1, 0, 1, stored as 0, 1, 2 in two bits each, first value lowest.
+//! The 2048 points of the ternary lattice of `IQ1_S` and `IQ1_M` (`iq1s_grid`): eight
+//! values in −1, 0, 1, stored as 0, 1, 2 in two bits each, first value lowest.
 
 /// Points of `IQ1_S` and `IQ1_M`.
 pub(super) const IQ1: [u16; 2048] = [

@@ -1,5 +1,6 @@
-//! The points of the lattices of the 2-bit types (`iq2xxs_grid`, `iq2xs_grid`, `iq2s_grid`):
-//! eight magnitudes 8, 25, 43, stored as 0, 1, 2 in two bits each, first value lowest.
+//! The points of the lattices of the 2-bit types (`iq2xxs_grid`, `iq2xs_grid`,
+//! `iq2s_grid`): eight magnitudes 8, 25, 43, stored as 0, 1, 2 in two bits each, first
+//! value lowest.
 
 /// Points of `IQ2_XXS`.
 pub(super) const IQ2_XXS: [u16; 256] = [

@@ -1,6 +1,6 @@
-//! The points of the lattices of the 3-bit types (`iq3xxs_grid`, `iq3s_grid`): four magnitudes,
-//! each an index below eight in four bits, first value lowest. `IQ3_XXS` means
-//! 4, 12, 20, 28, 36, 44, 52, 62 by them, `IQ3_S` the odd numbers 1 to 15.
+//! The points of the lattices of the 3-bit types (`iq3xxs_grid`, `iq3s_grid`): four
+//! magnitudes, each an index below eight in four bits, first value lowest. `IQ3_XXS`
+//! means 4, 12, 20, 28, 36, 44, 52, 62 by them, `IQ3_S` the odd numbers 1 to 15.
 
 /// Points of `IQ3_XXS`.
 pub(super) const IQ3_XXS: [u16; 256] = [
