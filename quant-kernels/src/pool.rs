@@ -26,7 +26,7 @@ use std::{
     ptr,
     sync::{
         Arc, Condvar, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicPtr, AtomicU64, AtomicUsize, Ordering},
+        atomic::{AtomicBool, AtomicPtr, AtomicU64, AtomicUsize, Ordering},
     },
     thread::JoinHandle,
     time::{Duration, Instant},
@@ -65,6 +65,8 @@ struct Shared {
     sleepers: AtomicUsize,
     bed: Mutex<()>,
     bell: Condvar,
+    /// Whether a phase is under way.
+    busy: AtomicBool,
     /// The first panic of a member.
     panic: Mutex<Option<Box<dyn Any + Send>>>,
 }
@@ -141,6 +143,7 @@ impl Shared {
             sleepers: AtomicUsize::new(0),
             bed: Mutex::new(()),
             bell: Condvar::new(),
+            busy: AtomicBool::new(false),
             panic: Mutex::new(None),
         }
     }
@@ -200,7 +203,11 @@ impl Shared {
 
     /// Lets every member run `work` and waits for all; the leader works too.
     fn run(&self, n_threads: usize, work: &(dyn Fn(usize) + Sync)) {
+        // Else units and arrivals of one phase would be taken for those of the other.
+        let nested = self.busy.swap(true, Ordering::Acquire);
+        assert!(!nested, "work of a phase must not start another");
         self.arrived.0.store(0, Ordering::Relaxed);
+        self.next_unit.0.store(n_threads, Ordering::Relaxed);
         // SAFETY: only the lifetime is changed; no member uses the reference after it has
         // arrived, and this function returns only then.
         let mut work: &'static (dyn Fn(usize) + Sync) = unsafe { std::mem::transmute(work) };
@@ -208,10 +215,9 @@ impl Shared {
         let outcome = catch_unwind(AssertUnwindSafe(|| work(0)));
         let all = || (self.arrived.0.load(Ordering::Acquire) == n_threads - 1).then_some(());
         spin_then_yield(all, None);
-        if let Err(panic) = outcome {
-            resume_unwind(panic);
-        }
-        if let Some(panic) = lock(&self.panic).take() {
+        self.busy.store(false, Ordering::Release);
+        let of_member = lock(&self.panic).take();
+        if let Some(panic) = outcome.err().or(of_member) {
             resume_unwind(panic);
         }
     }
@@ -274,7 +280,6 @@ impl Crew<'_> {
             return;
         }
         let next = &self.shared.next_unit.0;
-        next.store(self.n_threads, Ordering::Relaxed);
         self.shared.run(self.n_threads, &|member| {
             let mut unit = member;
             if unit < n_units {
@@ -515,6 +520,19 @@ mod tests {
             }));
             assert!(outcome.is_err());
         }
+        assert_eq!(pool.enter(|_| 7), 7);
+    }
+
+    #[test]
+    fn a_phase_within_a_phase_is_refused() {
+        let pool = pool(3);
+        let outcome = catch_unwind(AssertUnwindSafe(|| {
+            pool.enter(|crew| {
+                let inner = || crew.for_each_unit(4, |_| (), |(), _| ());
+                crew.for_each_unit(4, |_| (), |(), _| inner());
+            });
+        }));
+        assert!(outcome.is_err());
         assert_eq!(pool.enter(|_| 7), 7);
     }
 

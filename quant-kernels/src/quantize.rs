@@ -206,7 +206,8 @@ fn iq4_xs(x: &[f32; 256]) -> BlockIq4Xs {
 fn mxfp4(x: &[f32; 32]) -> BlockMxfp4 {
     let exponent = extreme(x).abs().to_bits() >> 23;
     let centre = exponent.saturating_sub(2);
-    let mut best = (f32::INFINITY, 0);
+    // Where the squares of the errors overflow, the middle one stays.
+    let mut best = (f32::INFINITY, centre.min(254) as u8);
     for e in [centre, centre + 1, centre.saturating_sub(1)] {
         let e = e.min(254) as u8;
         let error = symmetric::error::<E2m1, 32>(x, half_power(e));

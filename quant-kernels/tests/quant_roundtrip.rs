@@ -200,3 +200,19 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn mxfp4_keeps_the_size_of_huge_weights() {
+    for size in [1e10f32, 1e20, 1e30, 1e38] {
+        let row = [size; 32];
+        let mut bytes = [0; 17];
+        quantize_row(QuantType::MXFP4, &row, &mut bytes).expect("finite weights");
+        let mut back = [0.0; 32];
+        dequantize_row(QuantType::MXFP4, &bytes, &mut back);
+        assert!(
+            back.iter().all(|w| (w / size - 1.0).abs() < 0.35),
+            "{size}: {}",
+            back[0]
+        );
+    }
+}
