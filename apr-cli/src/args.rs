@@ -87,9 +87,9 @@ pub(crate) struct ContextArgs {
 #[derive(Debug, Args)]
 pub(crate) struct CacheArgs {
     /// Tokens of the prompt that go through the model together; changes speed and memory only
-    #[arg(short, long, value_name = "N", env = "APR_BATCH_SIZE")]
-    #[arg(default_value_t = StateOptions::BATCH_LEN)]
-    pub(crate) batch_size: usize,
+    /// [default: 512, in a chat 256]
+    #[arg(short, long, value_name = "N", env = "APR_BATCH_SIZE", value_parser = batch_size)]
+    pub(crate) batch_size: Option<usize>,
     /// Storage of keys (also -ctk): `f16`, `bf16`, `q8_0` or `f32`
     #[arg(long, value_name = "TYPE", env = "APR_CACHE_TYPE_K", default_value_t = KvType::F16)]
     pub(crate) cache_type_k: KvType,
@@ -129,13 +129,18 @@ impl ContextArgs {
 }
 
 impl CacheArgs {
+    /// Returns the tokens that go through the model together.
+    pub(crate) fn batch_size(&self) -> usize {
+        self.batch_size.unwrap_or(StateOptions::BATCH_LEN)
+    }
+
     /// Returns the state to make for a context of `n_ctx`.
-    pub(crate) const fn state_options(&self, n_ctx: usize) -> StateOptions {
+    pub(crate) fn state_options(&self, n_ctx: usize) -> StateOptions {
         StateOptions {
             n_ctx,
             keys: self.cache_type_k,
             values: self.cache_type_v,
-            batch_len: self.batch_size,
+            batch_len: self.batch_size(),
         }
     }
 }
@@ -149,8 +154,19 @@ fn threads(text: &str) -> Result<NonZeroUsize, String> {
     }
 }
 
+/// Reads a size of batches that a state can be made for.
+fn batch_size(text: &str) -> Result<usize, String> {
+    const MOST: usize = 1 << 16;
+    match text.parse() {
+        Ok(n) if (1..=MOST).contains(&n) => Ok(n),
+        _ => Err(format!("expected 1 to {MOST}")),
+    }
+}
+
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
+
     use clap::CommandFactory;
 
     use super::*;
@@ -162,17 +178,21 @@ mod tests {
 
     #[test]
     fn every_flag_has_an_environment_variable() {
+        let mut meanings = BTreeMap::new();
         for verb in Cli::command().get_subcommands() {
             let flags = verb.get_arguments().filter(|arg| arg.get_long().is_some());
             for flag in flags.filter(|arg| !matches!(arg.get_id().as_str(), "help" | "version")) {
                 let name = flag.get_long().unwrap().to_uppercase().replace('-', "_");
-                let env = flag.get_env().and_then(|env| env.to_str());
-                assert_eq!(
-                    env,
-                    Some(format!("APR_{name}").as_str()),
-                    "{}",
-                    verb.get_name()
+                let env = flag.get_env().and_then(|env| env.to_str()).unwrap();
+                let verb = verb.get_name();
+                let of_verb = format!("APR_{}_{name}", verb.to_uppercase());
+                assert!(
+                    env == format!("APR_{name}") || env == of_verb,
+                    "{verb} {env}"
                 );
+                let meaning = flag.get_value_names().map(<[_]>::to_vec);
+                let usual = meanings.entry(env.to_owned()).or_insert(meaning.clone());
+                assert_eq!(*usual, meaning, "{env} must mean the same to all verbs");
             }
         }
     }

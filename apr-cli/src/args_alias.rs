@@ -10,14 +10,38 @@ const ALIASES: [(&str, &str); 4] = [
     ("-sys", "--system-prompt"),
 ];
 
-/// Replaces the flags of [`ALIASES`], alone or with `=value`, up to a `--`.
-pub(crate) fn expand(args: impl Iterator<Item = OsString>) -> Vec<OsString> {
-    let mut is_literal = false;
-    args.map(|arg| {
-        is_literal |= arg == "--";
-        if is_literal { arg } else { expand_one(arg) }
-    })
-    .collect()
+/// Flags whose value is a text, which may look like a flag.
+const TEXT_FLAGS: [&str; 8] = [
+    "-p",
+    "--prompt",
+    "-r",
+    "--reverse-prompt",
+    "--stop",
+    "-sys",
+    "--system-prompt",
+    "--dry-sequence-breaker",
+];
+
+/// Replaces the flags of [`ALIASES`], alone or with `=value`.
+pub(crate) fn expand(args: Vec<OsString>) -> Vec<OsString> {
+    let may_be_flag = flag_places(&args);
+    args.into_iter()
+        .zip(may_be_flag)
+        .map(|(arg, may)| if may { expand_one(arg) } else { arg })
+        .collect()
+}
+
+/// Returns for each argument whether it may be a flag: it is no text of a flag before it, and
+/// not behind a `--`.
+pub(crate) fn flag_places(args: &[OsString]) -> Vec<bool> {
+    let (mut is_literal, mut is_text) = (false, false);
+    let places = args.iter().map(|arg| {
+        let may = !is_literal && !is_text;
+        is_literal |= may && arg == "--";
+        is_text = may && TEXT_FLAGS.iter().any(|flag| arg == flag);
+        may
+    });
+    places.collect()
 }
 
 fn expand_one(arg: OsString) -> OsString {
@@ -41,9 +65,9 @@ mod tests {
     #[test]
     fn flags_of_several_letters_are_spelled_out() {
         let args = [
-            "apr", "run", "-ctk", "q8_0", "-ctv=f16", "-c", "9", "--", "-pg",
+            "apr", "run", "-ctk", "q8_0", "-ctv=f16", "-c", "9", "-p", "-sys", "--", "-pg",
         ];
-        let expanded = expand(args.into_iter().map(OsString::from));
+        let expanded = expand(args.map(OsString::from).to_vec());
         let expected = [
             "apr",
             "run",
@@ -52,6 +76,8 @@ mod tests {
             "--cache-type-v=f16",
             "-c",
             "9",
+            "-p",
+            "-sys",
             "--",
             "-pg",
         ];

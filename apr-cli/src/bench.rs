@@ -82,7 +82,7 @@ pub(crate) struct BenchArgs {
         short = 'o',
         long,
         value_name = "FORM",
-        env = "APR_OUTPUT",
+        env = "APR_BENCH_OUTPUT",
         default_value = "md"
     )]
     output: Form,
@@ -117,7 +117,7 @@ pub(crate) fn run(args: &BenchArgs) -> Result<(), Error> {
         n_params: reads.n_params,
         isa: engine.cpu.isa().name(),
         threads: engine.cpu.n_threads().get(),
-        batch_size: args.cache.batch_size,
+        batch_size: args.cache.batch_size(),
         weight_bytes_per_token: reads.weight_bytes,
     };
     let mut output = Output::new();

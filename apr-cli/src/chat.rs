@@ -13,6 +13,7 @@ use std::path::Path;
 
 use clap::{Args, ValueEnum};
 use generate::{FinishReason, GenerationConfig, Generator, Sequence, Step, TextConfig};
+use moe_model::{Outputs, StateOptions};
 
 use crate::{
     args::{ContextArgs, CpuArgs, ModelArgs, QuietArgs},
@@ -34,6 +35,9 @@ use self::{
     thinking::{Part, ThinkingSplit},
 };
 
+/// Tokens that go through the model together. A Ctrl-C is heeded after each layer, so a layer
+/// must be done in a moment: in a model of 30B, at 50 tokens/s, this many take 110 ms.
+const BATCH_LEN: usize = 256;
 const DIM: &str = "\u{1b}[2m";
 const PLAIN: &str = "\u{1b}[0m";
 
@@ -58,6 +62,7 @@ pub(crate) struct ChatArgs {
         short,
         long,
         visible_alias = "max-tokens",
+        alias = "predict",
         value_name = "N",
         env = "APR_N_PREDICT"
     )]
@@ -99,12 +104,15 @@ pub(crate) fn run(args: &ChatArgs) -> Result<(), Error> {
     if let Some(think) = args.think {
         conversation.set_thinking(think == Switch::On);
     }
-    let options = args.context.state_options(engine.model.config())?;
+    let options = StateOptions {
+        batch_len: args.context.cache.batch_size.unwrap_or(BATCH_LEN),
+        ..args.context.state_options(engine.model.config())?
+    };
     let mut chat = Chat {
-        sequence: engine.sequence(options)?,
+        sequence: engine.sequence(options, Outputs::Last)?,
         config: args
             .sampling
-            .generation(&engine, sampling::limit(args.n_predict))?,
+            .generation(&engine, sampling::limit(args.n_predict), args.quiet)?,
         engine: &engine,
         conversation,
         interrupt,

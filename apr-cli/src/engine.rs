@@ -8,7 +8,7 @@ use std::{
 
 use generate::Sequence;
 use gguf_format::GgufSet;
-use moe_model::{Model, ModelFile, Prefetch, StateOptions, kv_bytes};
+use moe_model::{Config, Model, ModelFile, Outputs, Prefetch, StateOptions, kv_bytes};
 use quant_kernels::{Cpu, Isa};
 use tokenizer::Tokenizer;
 
@@ -39,21 +39,33 @@ pub(crate) struct Engine<'a> {
 }
 
 impl Engine<'_> {
-    /// Makes a sequence, if memory has room for its whole context: running out later would
-    /// be no error but the end of the process.
-    pub(crate) fn sequence(&self, options: StateOptions) -> Result<Sequence<'_>, Error> {
+    /// Makes a sequence, if memory has room for its whole context and for its batches, of
+    /// which `outputs` are asked: running out later would be no error but the end of the
+    /// process.
+    pub(crate) fn sequence(
+        &self,
+        options: StateOptions,
+        outputs: Outputs,
+    ) -> Result<Sequence<'_>, Error> {
         let StateOptions {
             n_ctx,
             keys,
             values,
-            ..
+            batch_len,
         } = options;
-        let needed = kv_bytes(self.model.config(), keys, values, n_ctx)?;
+        let config = self.model.config();
+        let batch_len = batch_len.min(n_ctx);
+        let needed = kv_bytes(config, keys, values, n_ctx)?
+            + batch_bytes(config, batch_len)
+            + logits_bytes(config, batch_len, outputs);
         let available = machine::memory().map_or(u128::MAX, |m| u128::from(m.available));
         if needed > available {
             let bytes = |n| units::bytes(u64::try_from(n).unwrap_or(u64::MAX));
             return Err(Error::Memory {
-                what: format!("a context of {n_ctx} tokens, see --ctx-size"),
+                what: format!(
+                    "a context of {n_ctx} tokens in batches of {batch_len}, see --ctx-size and \
+                     --batch-size"
+                ),
                 needed: bytes(needed),
                 available: bytes(available),
             });
@@ -111,6 +123,23 @@ impl Source {
         let progress = Progress::bytes("loading", self.file.n_bytes(), quiet.quiet);
         self.file.prefetch(how, |n_bytes| progress.set(n_bytes));
     }
+}
+
+/// Returns what the buffers of a batch take in a layer, the small ones left out.
+const fn batch_bytes(config: &Config, n_tokens: usize) -> u128 {
+    let residual = 3 * config.n_embd;
+    let heads = 2 * config.qkv_len() + config.q_len();
+    let experts = config.n_expert + config.n_expert_used * (config.n_embd + config.n_ff_exp);
+    (residual + heads + experts) as u128 * n_tokens as u128 * size_of::<f32>() as u128
+}
+
+const fn logits_bytes(config: &Config, n_tokens: usize, outputs: Outputs) -> u128 {
+    let n_rows = match outputs {
+        Outputs::None => 0,
+        Outputs::Last => 1,
+        Outputs::From(_) | Outputs::All => n_tokens,
+    };
+    n_rows as u128 * config.n_vocab as u128 * size_of::<f32>() as u128
 }
 
 /// Starts the threads.

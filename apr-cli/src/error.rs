@@ -193,6 +193,14 @@ mod tests {
                 .into(),
                 1,
             ),
+            (
+                Error::Memory {
+                    what: "a context".to_owned(),
+                    needed: "2 GB".to_owned(),
+                    available: "1 GB".to_owned(),
+                },
+                5,
+            ),
             (GenerateError::Cancelled.into(), 130),
             (Error::Interrupted, 130),
         ];

@@ -6,14 +6,30 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use clap::Args;
+use clap::{ArgMatches, Args, FromArgMatches, error::ErrorKind, parser::ValueSource};
 use tokenizer::{SpecialTokens, Tokenizer};
 
 use crate::error::Error;
 
-/// A text from a flag or a file.
+/// A text from a flag, a file or stdin. A flag counts before any environment variable; only
+/// two flags contradict each other.
+#[derive(Debug)]
+pub(crate) enum PromptArgs {
+    Text(String),
+    File(PathBuf),
+    Absent,
+}
+
+/// A text, or token ids in its place.
+#[derive(Debug)]
+pub(crate) enum TextOrIds {
+    Ids(String),
+    Text(PromptArgs),
+}
+
+/// What clap sees of [`PromptArgs`].
 #[derive(Debug, Args)]
-pub(crate) struct PromptArgs {
+struct PromptFlags {
     /// The text
     #[arg(
         short,
@@ -22,16 +38,20 @@ pub(crate) struct PromptArgs {
         env = "APR_PROMPT",
         allow_hyphen_values = true
     )]
-    pub(crate) prompt: Option<String>,
+    prompt: Option<String>,
     /// File with the text, taken as it is; `-` is stdin
-    #[arg(
-        short,
-        long,
-        value_name = "FILE",
-        env = "APR_FILE",
-        conflicts_with = "prompt"
-    )]
-    pub(crate) file: Option<PathBuf>,
+    #[arg(short, long, value_name = "FILE", env = "APR_FILE")]
+    file: Option<PathBuf>,
+}
+
+/// What clap sees of [`TextOrIds`].
+#[derive(Debug, Args)]
+struct TextOrIdsFlags {
+    #[command(flatten)]
+    prompt: PromptFlags,
+    /// Token ids instead of a text, separated by commas
+    #[arg(long, value_name = "IDS", env = "APR_TOKENS")]
+    tokens: Option<String>,
 }
 
 /// What control tokens in a text mean.
@@ -43,23 +63,97 @@ pub(crate) struct SpecialArgs {
     pub(crate) parse_special: bool,
 }
 
+impl PromptFlags {
+    /// Takes the text that `chosen` names.
+    fn choose(self, chosen: Option<&str>) -> PromptArgs {
+        match (chosen, self.prompt, self.file) {
+            (Some("prompt"), Some(text), _) => PromptArgs::Text(text),
+            (Some("file"), _, Some(path)) => PromptArgs::File(path),
+            _ => PromptArgs::Absent,
+        }
+    }
+}
+
+impl Args for PromptArgs {
+    fn augment_args(command: clap::Command) -> clap::Command {
+        PromptFlags::augment_args(command)
+    }
+
+    fn augment_args_for_update(command: clap::Command) -> clap::Command {
+        PromptFlags::augment_args_for_update(command)
+    }
+}
+
+impl FromArgMatches for PromptArgs {
+    fn from_arg_matches(matches: &ArgMatches) -> Result<Self, clap::Error> {
+        let chosen = chosen(matches, &["prompt", "file"])?;
+        Ok(PromptFlags::from_arg_matches(matches)?.choose(chosen))
+    }
+
+    fn update_from_arg_matches(&mut self, matches: &ArgMatches) -> Result<(), clap::Error> {
+        *self = Self::from_arg_matches(matches)?;
+        Ok(())
+    }
+}
+
+impl Args for TextOrIds {
+    fn augment_args(command: clap::Command) -> clap::Command {
+        TextOrIdsFlags::augment_args(command)
+    }
+
+    fn augment_args_for_update(command: clap::Command) -> clap::Command {
+        TextOrIdsFlags::augment_args_for_update(command)
+    }
+}
+
+impl FromArgMatches for TextOrIds {
+    fn from_arg_matches(matches: &ArgMatches) -> Result<Self, clap::Error> {
+        let chosen = chosen(matches, &["tokens", "prompt", "file"])?;
+        let flags = TextOrIdsFlags::from_arg_matches(matches)?;
+        Ok(match flags.tokens {
+            Some(ids) if chosen == Some("tokens") => Self::Ids(ids),
+            _ => Self::Text(flags.prompt.choose(chosen)),
+        })
+    }
+
+    fn update_from_arg_matches(&mut self, matches: &ArgMatches) -> Result<(), clap::Error> {
+        *self = Self::from_arg_matches(matches)?;
+        Ok(())
+    }
+}
+
+/// Returns which of the arguments `ids` counts where only one can: the flag, else the first
+/// that the environment sets.
+fn chosen<'a>(matches: &ArgMatches, ids: &[&'a str]) -> Result<Option<&'a str>, clap::Error> {
+    let from = |source| {
+        let ids = ids.iter().copied();
+        ids.filter(move |id| matches.value_source(id) == Some(source))
+    };
+    let mut flags = from(ValueSource::CommandLine);
+    match (flags.next(), flags.next()) {
+        (Some(one), Some(other)) => Err(clap::Error::raw(
+            ErrorKind::ArgumentConflict,
+            format!("--{one} cannot be used together with --{other}"),
+        )),
+        (flag, _) => Ok(flag.or_else(|| from(ValueSource::EnvVariable).next())),
+    }
+}
+
 impl PromptArgs {
     /// Returns whether no flag gives a text.
     pub(crate) const fn is_absent(&self) -> bool {
-        self.prompt.is_none() && self.file.is_none()
+        matches!(self, Self::Absent)
     }
 
     /// Returns the text, from stdin if no flag gives one and something is piped in.
     pub(crate) fn text(&self) -> Result<String, Error> {
-        if let Some(prompt) = &self.prompt {
-            return Ok(prompt.clone());
-        }
-        match &self.file {
-            Some(path) => read_text(path),
-            None if io::stdin().is_terminal() => Err(Error::usage(
+        match self {
+            Self::Text(text) => Ok(text.clone()),
+            Self::File(path) => read_text(path),
+            Self::Absent if io::stdin().is_terminal() => Err(Error::usage(
                 "no text: give -p TEXT or -f FILE, or pipe one in",
             )),
-            None => read_text(Path::new("-")),
+            Self::Absent => read_text(Path::new("-")),
         }
     }
 }

@@ -1,9 +1,9 @@
 //! Ctrl-C.
 //!
-//! The handler sets a flag, which loops look at between their steps, and the verb ends in
-//! good order. A step may take longer than a person waits: a batch of a long prompt through a
-//! large model takes seconds. So where the program is to end anyway, the handler ends it
-//! itself after a moment; all text was flushed as it was written.
+//! The handler sets a flag, which is looked at after each token and after each layer of a
+//! batch, and the verb ends in good order. Reading a large file or a layer of a very large
+//! batch may still take longer than a person waits. So where the program is to end anyway,
+//! the handler ends it itself after a moment; all text was flushed as it was written.
 
 use std::{
     sync::{
@@ -62,5 +62,19 @@ impl Interrupt {
         thread::sleep(GRACE);
         terminal::say("");
         std::process::exit(i32::from(error::INTERRUPTED));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_gentle_first_signal_only_sets_the_flag() {
+        let interrupt = Interrupt::default();
+        interrupt.make_gentle();
+        assert!(!interrupt.flag().is_cancelled());
+        interrupt.on_signal();
+        assert!(interrupt.flag().is_cancelled());
     }
 }

@@ -3,12 +3,13 @@
 use std::path::PathBuf;
 
 use clap::Args;
+use moe_model::Outputs;
 
 use crate::{
     args::{CacheArgs, CpuArgs, ModelArgs, QuietArgs},
     engine::Source,
     error::Error,
-    input::{self, PromptArgs, SpecialArgs},
+    input::{self, SpecialArgs, TextOrIds},
     interrupt::Interrupt,
     logits_file::LogitsWriter,
     progress::Progress,
@@ -24,14 +25,11 @@ pub(crate) struct LogitsArgs {
     #[command(flatten)]
     model: ModelArgs,
     #[command(flatten)]
-    prompt: PromptArgs,
+    prompt: TextOrIds,
     #[command(flatten)]
     special: SpecialArgs,
-    /// Token ids instead of a text, separated by commas
-    #[arg(long, value_name = "IDS", env = "APR_TOKENS", conflicts_with_all = ["prompt", "file"])]
-    tokens: Option<String>,
     /// The safetensors file to write
-    #[arg(short, long, value_name = "FILE", env = "APR_OUTPUT")]
+    #[arg(short, long, value_name = "FILE", env = "APR_LOGITS_OUTPUT")]
     output: PathBuf,
     #[command(flatten)]
     cache: CacheArgs,
@@ -45,12 +43,13 @@ pub(crate) fn run(args: &LogitsArgs) -> Result<(), Error> {
     let interrupt = Interrupt::install();
     let source = Source::open(&args.model)?;
     let engine = source.engine(&args.cpu, args.quiet)?;
-    let ids = match &args.tokens {
-        Some(tokens) => input::parse_ids(tokens)?,
-        None => args.special.encode(&engine.tokenizer, &args.prompt.text()?),
+    let ids = match &args.prompt {
+        TextOrIds::Ids(ids) => input::parse_ids(ids)?,
+        TextOrIds::Text(text) => args.special.encode(&engine.tokenizer, &text.text()?),
     };
-    let options = args.cache.state_options(engine.model.config().n_ctx);
-    let mut sequence = engine.sequence(options)?;
+    let n_ctx = ids.len().clamp(1, engine.model.config().n_ctx);
+    let options = args.cache.state_options(n_ctx);
+    let mut sequence = engine.sequence(options, Outputs::All)?;
     sequence.check(&ids)?;
 
     let mut writer = LogitsWriter::create(&args.output, ids.len(), sequence.n_vocab())?;

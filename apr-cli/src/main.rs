@@ -16,6 +16,7 @@ mod units;
 
 mod args;
 mod args_alias;
+mod args_foreign;
 mod builtin;
 mod engine;
 mod input;
@@ -37,7 +38,7 @@ mod perplexity;
 mod run;
 mod tokenize;
 
-use std::{io::IsTerminal, process::ExitCode};
+use std::{ffi::OsString, io::IsTerminal, process::ExitCode};
 
 use clap::Parser;
 
@@ -47,9 +48,13 @@ use crate::{
 };
 
 fn main() -> ExitCode {
-    let cli = match Cli::try_parse_from(args_alias::expand(std::env::args_os())) {
+    let args = args_alias::expand(std::env::args_os().collect());
+    if let Some(why) = args_foreign::refusal(&args) {
+        return Error::usage(why).report();
+    }
+    let cli = match Cli::try_parse_from(&args) {
         Ok(cli) => cli,
-        Err(error) => return print_usage(&error),
+        Err(error) => return print_usage(&error, args.get(1)),
     };
     let done = cli.command.map_or_else(without_verb, dispatch);
     match done {
@@ -58,10 +63,17 @@ fn main() -> ExitCode {
     }
 }
 
-/// Prints help or a usage error, which clap has already put into words.
-fn print_usage(error: &clap::Error) -> ExitCode {
+/// Prints help or a usage error, which clap has already put into words. A command line that
+/// begins with a flag lacks the verb.
+fn print_usage(error: &clap::Error, first: Option<&OsString>) -> ExitCode {
     // Help that nobody reads to its end is no failure.
     let _ = error.print();
+    let is_flag = first.is_some_and(|arg| arg.as_encoded_bytes().starts_with(b"-"));
+    if error.use_stderr() && is_flag {
+        terminal::say(
+            "\nFlags follow a verb: `apr run -p TEXT` continues a text, `apr chat` talks.",
+        );
+    }
     ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(2))
 }
 

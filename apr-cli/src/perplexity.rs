@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, builder::BoolishValueParser};
 use generate::{Divergence, Perplexity, Scored, Windows};
+use moe_model::Outputs;
 use serde::Serialize;
 
 use crate::{
@@ -92,7 +93,7 @@ pub(crate) fn run(args: &PerplexityArgs) -> Result<(), Error> {
     let engine = source.engine(&args.cpu, args.quiet)?;
     let ids = args.special.encode(&engine.tokenizer, &text);
     let (windows, n_windows) = windows(args, &engine, ids.len())?;
-    let mut sequence = engine.sequence(args.cache.state_options(args.ctx_size))?;
+    let mut sequence = engine.sequence(args.cache.state_options(args.ctx_size), Outputs::All)?;
     let mut measure = Measure::new(args, n_windows * windows.n_scored(), sequence.n_vocab())?;
 
     let template = "{wide_bar} {pos}/{len} chunks, {eta} left";

@@ -2,6 +2,7 @@
 
 use clap::{Args, builder::BoolishValueParser};
 use generate::{FinishReason, Generator, Sequence, Step, TextConfig};
+use moe_model::Outputs;
 use serde::Serialize;
 
 use crate::{
@@ -34,6 +35,7 @@ pub(crate) struct RunArgs {
         short,
         long,
         visible_alias = "max-tokens",
+        alias = "predict",
         value_name = "N",
         env = "APR_N_PREDICT"
     )]
@@ -94,9 +96,9 @@ pub(crate) fn run(args: &RunArgs) -> Result<(), Error> {
     let ids = args.special.encode(&engine.tokenizer, &prompt);
     let config = args
         .sampling
-        .generation(&engine, sampling::limit(args.n_predict))?;
+        .generation(&engine, sampling::limit(args.n_predict), args.quiet)?;
     let options = args.context.state_options(engine.model.config())?;
-    let mut sequence = engine.sequence(options)?;
+    let mut sequence = engine.sequence(options, Outputs::Last)?;
 
     let mut watch = Stopwatch::start(engine.load);
     prefill(&mut sequence, &ids, &interrupt, args.quiet, &mut watch)?;

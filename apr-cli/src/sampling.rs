@@ -1,5 +1,8 @@
 //! Sampling flags, and whose word counts: the flag, else the model's file, else Qwen.
 
+mod order;
+mod values;
+
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use clap::{Args, builder::BoolishValueParser};
@@ -8,7 +11,9 @@ use moe_model::SamplingHints;
 use sampler::{Mirostat2, SamplerConfig};
 use tokenizer::{SpecialTokens, Tokenizer};
 
-use crate::{engine::Engine, error::Error};
+use crate::{args::QuietArgs, engine::Engine, error::Error, terminal};
+
+pub(crate) use self::values::{limit, n_predict};
 
 /// Texts across which DRY sees no repetition, as in llama.cpp.
 const DRY_BREAKERS: [&str; 4] = ["\n", ":", "\"", "*"];
@@ -28,6 +33,7 @@ pub(crate) struct SamplingArgs {
         env = "APR_TEMP",
         allow_negative_numbers = true
     )]
+    #[arg(value_parser = values::temperature)]
     temp: Option<f32>,
     /// Keep this many of the most probable tokens; 0 keeps all [default: the model's, else 20]
     #[arg(
@@ -38,10 +44,22 @@ pub(crate) struct SamplingArgs {
     )]
     top_k: Option<i32>,
     /// Keep the most probable tokens up to this mass [default: the model's, else 0.8]
-    #[arg(long, value_name = "X", env = "APR_TOP_P")]
+    #[arg(
+        long,
+        value_name = "X",
+        env = "APR_TOP_P",
+        allow_negative_numbers = true
+    )]
+    #[arg(value_parser = values::share)]
     top_p: Option<f32>,
     /// Keep tokens with this share of the best one's probability [default: the model's, else 0]
-    #[arg(long, value_name = "X", env = "APR_MIN_P")]
+    #[arg(
+        long,
+        value_name = "X",
+        env = "APR_MIN_P",
+        allow_negative_numbers = true
+    )]
+    #[arg(value_parser = values::share)]
     min_p: Option<f32>,
     /// Keep logits within this many standard deviations of the best; -1 is off
     #[arg(
@@ -51,37 +69,56 @@ pub(crate) struct SamplingArgs {
         allow_negative_numbers = true
     )]
     #[arg(default_value_t = -1.0)]
+    #[arg(value_parser = values::finite)]
     top_n_sigma: f32,
     /// Keep the most typical tokens up to this mass; 1 is off
     #[arg(
         long,
         value_name = "X",
         env = "APR_TYPICAL_P",
+        allow_negative_numbers = true,
         default_value_t = 1.0,
         alias = "typical"
     )]
+    #[arg(value_parser = values::share)]
     typical_p: f32,
     /// Chance of removing the top choices [default: the model's, else 0]
-    #[arg(long, value_name = "X", env = "APR_XTC_PROBABILITY")]
+    #[arg(
+        long,
+        value_name = "X",
+        env = "APR_XTC_PROBABILITY",
+        allow_negative_numbers = true
+    )]
+    #[arg(value_parser = values::share)]
     xtc_probability: Option<f32>,
     /// Probability from which a token is a top choice [default: the model's, else 0.1]
-    #[arg(long, value_name = "X", env = "APR_XTC_THRESHOLD")]
+    #[arg(
+        long,
+        value_name = "X",
+        env = "APR_XTC_THRESHOLD",
+        allow_negative_numbers = true
+    )]
+    #[arg(value_parser = values::share)]
     xtc_threshold: Option<f32>,
     /// Half-width of the range in which temperature follows entropy; 0 is off
     #[arg(
         long,
         value_name = "X",
         env = "APR_DYNATEMP_RANGE",
+        allow_negative_numbers = true,
         default_value_t = 0.0
     )]
+    #[arg(value_parser = values::scale)]
     dynatemp_range: f32,
     /// Exponent of the way from low to high temperature
     #[arg(
         long,
         value_name = "X",
         env = "APR_DYNATEMP_EXP",
+        allow_negative_numbers = true,
         default_value_t = 1.0
     )]
+    #[arg(value_parser = values::scale)]
     dynatemp_exp: f32,
     /// Tokens that the penalties look back; -1 is all [default: the model's, else 64]
     #[arg(
@@ -90,9 +127,16 @@ pub(crate) struct SamplingArgs {
         env = "APR_REPEAT_LAST_N",
         allow_negative_numbers = true
     )]
+    #[arg(value_parser = values::last_n)]
     repeat_last_n: Option<i32>,
     /// Divide the logits of repeated tokens; 1 is off [default: the model's, else 1]
-    #[arg(long, value_name = "X", env = "APR_REPEAT_PENALTY")]
+    #[arg(
+        long,
+        value_name = "X",
+        env = "APR_REPEAT_PENALTY",
+        allow_negative_numbers = true
+    )]
+    #[arg(value_parser = values::divisor)]
     repeat_penalty: Option<f32>,
     /// Subtract from the logits of tokens that occurred
     #[arg(
@@ -102,6 +146,7 @@ pub(crate) struct SamplingArgs {
         allow_negative_numbers = true
     )]
     #[arg(default_value_t = 0.0)]
+    #[arg(value_parser = values::finite)]
     presence_penalty: f32,
     /// Subtract from the logits once per occurrence
     #[arg(
@@ -111,6 +156,7 @@ pub(crate) struct SamplingArgs {
         allow_negative_numbers = true
     )]
     #[arg(default_value_t = 0.0)]
+    #[arg(value_parser = values::finite)]
     frequency_penalty: f32,
     #[command(flatten)]
     dry: DryArgs,
@@ -118,13 +164,25 @@ pub(crate) struct SamplingArgs {
     #[arg(long, value_name = "N", env = "APR_MIROSTAT")]
     mirostat: Option<i32>,
     /// Learning rate of mirostat [default: the model's, else 0.1]
-    #[arg(long, value_name = "X", env = "APR_MIROSTAT_LR")]
+    #[arg(
+        long,
+        value_name = "X",
+        env = "APR_MIROSTAT_LR",
+        allow_negative_numbers = true
+    )]
+    #[arg(value_parser = values::scale)]
     mirostat_lr: Option<f32>,
     /// Target entropy of mirostat [default: the model's, else 5]
-    #[arg(long, value_name = "X", env = "APR_MIROSTAT_ENT")]
+    #[arg(
+        long,
+        value_name = "X",
+        env = "APR_MIROSTAT_ENT",
+        allow_negative_numbers = true
+    )]
+    #[arg(value_parser = values::scale)]
     mirostat_ent: Option<f32>,
     /// Add to a token's logit: `ID+BIAS` or `ID-BIAS`; may be repeated
-    #[arg(short, long, value_name = "ID±X", env = "APR_LOGIT_BIAS", value_parser = logit_bias)]
+    #[arg(short, long, value_name = "ID±X", env = "APR_LOGIT_BIAS", value_parser = values::logit_bias)]
     logit_bias: Vec<(u32, f32)>,
     /// Never draw a token that ends the text
     #[arg(long, env = "APR_IGNORE_EOS", value_parser = BoolishValueParser::new())]
@@ -139,11 +197,20 @@ struct DryArgs {
         long,
         value_name = "X",
         env = "APR_DRY_MULTIPLIER",
+        allow_negative_numbers = true,
         default_value_t = 0.0
     )]
+    #[arg(value_parser = values::scale)]
     dry_multiplier: f32,
     /// Growth of that penalty per token
-    #[arg(long, value_name = "X", env = "APR_DRY_BASE", default_value_t = 1.75)]
+    #[arg(
+        long,
+        value_name = "X",
+        env = "APR_DRY_BASE",
+        allow_negative_numbers = true,
+        default_value_t = 1.75
+    )]
+    #[arg(value_parser = values::base)]
     dry_base: f32,
     /// Sequences that may be repeated without it
     #[arg(
@@ -156,6 +223,7 @@ struct DryArgs {
     /// Tokens that it looks back; -1 is all
     #[arg(long, value_name = "N", env = "APR_DRY_PENALTY_LAST_N", default_value_t = -1)]
     #[arg(allow_negative_numbers = true)]
+    #[arg(value_parser = values::last_n)]
     dry_penalty_last_n: i32,
     /// Text across which it sees no repetition, in place of the usual ones; may be repeated
     #[arg(long, value_name = "TEXT", env = "APR_DRY_SEQUENCE_BREAKER")]
@@ -163,13 +231,20 @@ struct DryArgs {
 }
 
 impl SamplingArgs {
-    /// Returns the whole configuration for a model; `n_predict` limits the length.
+    /// Returns the whole configuration for a model; `n_predict` limits the length. Says what
+    /// the file recommends and does not get.
     pub(crate) fn generation(
         &self,
         engine: &Engine<'_>,
         n_predict: Option<usize>,
+        quiet: QuietArgs,
     ) -> Result<GenerationConfig, Error> {
-        let mut sampler = self.sampler(&engine.model.config().sampling, &engine.tokenizer)?;
+        let config = engine.model.config();
+        self.check_biases(config.n_vocab)?;
+        let mut sampler = self.sampler(&config.sampling, &engine.tokenizer)?;
+        if let Some(note) = order::note(&config.sampling).filter(|_| !quiet.quiet) {
+            terminal::say(note);
+        }
         let ends = engine.tokenizer.end_of_generation();
         let mut stop_tokens = ends.to_vec();
         if self.ignore_eos {
@@ -182,6 +257,14 @@ impl SamplingArgs {
             sampler,
             n_predict,
             stop_tokens,
+        })
+    }
+
+    fn check_biases(&self, n_vocab: usize) -> Result<(), Error> {
+        let ids = self.logit_bias.iter().map(|&(id, _)| id);
+        ids.filter(|&id| id as usize >= n_vocab).try_for_each(|id| {
+            let message = format!("--logit-bias {id}: expected an id below {n_vocab}");
+            Err(Error::usage(message))
         })
     }
 
@@ -228,8 +311,11 @@ impl SamplingArgs {
             mirostat2: self.mirostat(hints)?,
             min_keep: usual.min_keep,
         };
-        config.validate().map_err(generate::GenerateError::from)?;
-        Ok(config)
+        // Flags were checked when they were read, so what is wrong comes from the file.
+        match config.validate() {
+            Ok(()) => Ok(config),
+            Err(error) => Err(Error::input("general.sampling", error.to_string())),
+        }
     }
 
     fn mirostat(&self, hints: &SamplingHints) -> Result<Option<Mirostat2>, Error> {
@@ -275,52 +361,9 @@ fn first<T>(flag: Option<T>, hint: Option<T>, usual: T) -> T {
     flag.or(hint).unwrap_or(usual)
 }
 
-/// Reads `ID+BIAS` or `ID-BIAS`.
-fn logit_bias(text: &str) -> Result<(u32, f32), String> {
-    let sign = text.find(['+', '-']).ok_or("expected ID+BIAS or ID-BIAS")?;
-    let (id, bias) = text.split_at(sign);
-    let id = id
-        .parse()
-        .map_err(|_| format!("expected a token id, found `{id}`"))?;
-    let bias = bias
-        .parse()
-        .map_err(|_| format!("expected a number, found `{bias}`"))?;
-    Ok((id, bias))
-}
-
-/// Reads the most tokens to generate; `None` is no limit, written -1 or, as in llama.cpp for
-/// "until the context is full", -2.
-pub(crate) fn n_predict(text: &str) -> Result<i64, String> {
-    match text.parse::<i64>() {
-        Ok(n) if n >= -2 => Ok(n),
-        _ => Err("expected a number of tokens, or -1 for no limit".to_owned()),
-    }
-}
-
-/// Returns the limit that [`n_predict`] has read.
-pub(crate) fn limit(n_predict: i64) -> Option<usize> {
-    usize::try_from(n_predict).ok()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn biases_carry_their_sign() {
-        assert_eq!(logit_bias("15+1.5"), Ok((15, 1.5)));
-        assert_eq!(logit_bias("15-inf"), Ok((15, f32::NEG_INFINITY)));
-        assert!(logit_bias("15").is_err());
-        assert!(logit_bias("a+1").is_err());
-        assert!(logit_bias("1+b").is_err());
-    }
-
-    #[test]
-    fn negative_lengths_are_no_limit() {
-        assert_eq!(limit(n_predict("-1").unwrap()), None);
-        assert_eq!(limit(n_predict("0").unwrap()), Some(0));
-        assert!(n_predict("-3").is_err());
-    }
 
     #[test]
     fn the_flag_counts_before_the_file_and_the_file_before_the_usual() {

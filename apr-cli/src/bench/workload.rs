@@ -6,7 +6,7 @@ use std::{
 };
 
 use generate::{CancelFlag, Sequence};
-use moe_model::StateOptions;
+use moe_model::{Outputs, StateOptions};
 
 use crate::{engine::Engine, error::Error};
 
@@ -58,7 +58,7 @@ impl<'m> Workload<'m> {
         options: StateOptions,
         test: Test,
     ) -> Result<Self, Error> {
-        let sequence = engine.sequence(options)?;
+        let sequence = engine.sequence(options, Outputs::Last)?;
         let ids = random_ids(test.n_tokens(), sequence.n_vocab());
         Ok(Self {
             sequence,

@@ -6,9 +6,7 @@ use gguf_format::{GgmlType, Gguf, GgufWriter};
 use safetensors::SafeTensors;
 use serde_json::{Value, json};
 
-use crate::{done, fed, isas, json, stderr, stdout};
-
-const BUILTIN: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/assets/bard.gguf");
+use crate::{BUILTIN, done, fed, isas, json, stderr, stdout};
 
 #[test]
 fn json_lines_of_text_become_ids_and_text_again() {

@@ -15,6 +15,8 @@ use std::{
 
 use serde_json::Value;
 
+const BUILTIN: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/assets/bard.gguf");
+
 /// Returns the program, without whatever `APR_…` the tester's shell has set.
 fn apr(args: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_apr"));
