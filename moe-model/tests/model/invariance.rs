@@ -134,22 +134,31 @@ fn every_cache_type_gives_the_same_bits_however_it_is_filled() {
 
 #[test]
 fn truncating_and_resuming_leaves_no_trace() {
-    with_model(&tiny(synth_model::TypeMix::Q4_K_M), |model| {
+    with_model(all_types(), |model| {
         let n_vocab = model.config().n_vocab;
-        let (cpu, tokens) = (cpu(Isa::detect(), 2), prompt(N_TOKENS, n_vocab));
+        let tokens = prompt(N_TOKENS, n_vocab);
         let options = options(KvType::F16, N_TOKENS);
-        let expected = at_once(&cpu, model, options, &tokens);
-        for kept in [0, 1, 63, 64, 65, 130, 299] {
-            let mut state = State::new(model, options).unwrap();
-            forward_qwen3_moe(&cpu, model, &mut state, &tokens[..kept.max(1)]).unwrap();
-            let detour: Vec<u32> = tokens[kept.max(1)..].iter().rev().copied().collect();
-            forward_qwen3_moe(&cpu, model, &mut state, &detour).unwrap();
-            state.truncate(kept);
-            assert_eq!(state.len(), kept);
-            let rest = &tokens[kept..];
-            let found = in_pieces(&cpu, model, &mut state, rest, [rest.len()]);
-            let case = format!("resumed at {kept}");
-            assert_same(&found, &expected[kept * n_vocab..], n_vocab, &case);
+        let expected = at_once(&cpu(Isa::detect(), 2), model, options, &tokens);
+        let threads = [1, 2, 3, 4].into_iter().cycle();
+        for isa in Isa::available() {
+            for (kept, n_threads) in [0, 1, 63, 64, 65, 130, 299]
+                .into_iter()
+                .zip(threads.clone())
+            {
+                let cpu = cpu(isa, n_threads);
+                let mut state = State::new(model, options).unwrap();
+                forward_qwen3_moe(&cpu, model, &mut state, &tokens[..kept.max(1)]).unwrap();
+                let detour = tokens.iter().rev().take(N_TOKENS - kept.max(1)).take(70);
+                let detour: Vec<u32> = detour.copied().collect();
+                forward_qwen3_moe(&cpu, model, &mut state, &detour).unwrap();
+                state.truncate(kept);
+                assert_eq!(state.len(), kept);
+                let rest = &tokens[kept..N_TOKENS.min(kept + 100)];
+                let found = in_pieces(&cpu, model, &mut state, rest, [rest.len()]);
+                let case = format!("{isa}, {n_threads} threads, resumed at {kept}");
+                let expected = &expected[kept * n_vocab..][..found.len()];
+                assert_same(&found, expected, n_vocab, &case);
+            }
         }
     });
 }
@@ -185,7 +194,7 @@ fn outputs_select_rows_and_change_none() {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 10, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 30, ..ProptestConfig::default() })]
 
     #[test]
     fn any_cuts_give_the_same_bits(
