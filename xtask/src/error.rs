@@ -17,6 +17,9 @@ pub(crate) enum TaskError {
         path: PathBuf,
         source: io::Error,
     },
+    /// A file is in the way of one that was not asked for by name.
+    #[error("{} exists; name it with --output to replace it", path.display())]
+    Exists { path: PathBuf },
     /// A program could not be started.
     #[error("cannot run `{command}`")]
     Start { command: String, source: io::Error },
@@ -57,7 +60,7 @@ impl TaskError {
     /// Returns the exit code: those of `apr`.
     pub(crate) fn exit_code(&self) -> u8 {
         match self {
-            Self::File { .. } | Self::Start { .. } => 4,
+            Self::File { .. } | Self::Exists { .. } | Self::Start { .. } => 4,
             Self::Synth(SynthError::Gguf(gguf_format::GgufError::Io { .. })) => 4,
             Self::Synth(SynthError::UnknownPreset { .. } | SynthError::UnknownMix { .. }) => 2,
             Self::Model(

@@ -7,7 +7,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use synth_model::{Geometry, Progress, SynthModel, TypeMix, Vocab};
+use synth_model::{Geometry, Progress, SynthError, SynthModel, TypeMix, Vocab};
 
 use crate::error::TaskError;
 
@@ -18,8 +18,8 @@ const TICK: Duration = Duration::from_millis(200);
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
     /// Shape: tiny, small, qwen3-30b-a3b or qwen3-235b-a22b
-    #[arg(long, value_parser = Geometry::preset)]
-    preset: Geometry,
+    #[arg(long, value_parser = Preset::named)]
+    preset: Preset,
     /// The types of its matrices
     #[arg(long, value_name = "MIX", help = mixes())]
     quant: TypeMix,
@@ -29,9 +29,40 @@ pub(crate) struct Args {
     /// What the weights depend on
     #[arg(long, default_value_t = 1)]
     seed: u64,
-    /// The file to write
+    /// The file to write, replaced if it exists [default: PRESET-MIX.gguf, if there is none]
     #[arg(short, long, value_name = "FILE")]
-    output: PathBuf,
+    output: Option<PathBuf>,
+}
+
+/// A shape and its name.
+#[derive(Clone, Debug)]
+struct Preset {
+    name: String,
+    geometry: Geometry,
+}
+
+impl Preset {
+    fn named(name: &str) -> Result<Self, SynthError> {
+        Ok(Self {
+            name: name.to_owned(),
+            geometry: Geometry::preset(name)?,
+        })
+    }
+}
+
+impl Args {
+    /// Returns the file to write. One that was not named replaces nothing.
+    fn output(&self) -> Result<PathBuf, TaskError> {
+        if let Some(path) = &self.output {
+            return Ok(path.clone());
+        }
+        let path = PathBuf::from(format!("{}-{}.gguf", self.preset.name, self.quant));
+        if path.exists() {
+            return Err(TaskError::Exists { path });
+        }
+        eprintln!("writing {}", path.display());
+        Ok(path)
+    }
 }
 
 fn mixes() -> String {
@@ -44,21 +75,22 @@ fn mixes() -> String {
 
 /// Writes the model beside its place and moves it there when it is complete.
 pub(crate) fn run(args: &Args) -> Result<(), TaskError> {
+    let output = args.output()?;
     let vocab_file = args.vocab.as_deref().map(read).transpose()?;
     let model = SynthModel {
-        geometry: args.preset,
+        geometry: args.preset.geometry,
         mix: args.quant,
         vocab: vocab_file
             .as_deref()
             .map_or(Vocab::ByteLevel, Vocab::FromGguf),
         seed: args.seed,
     };
-    let mut part = args.output.clone().into_os_string();
+    let mut part = output.clone().into_os_string();
     part.push(".part");
     let part = PathBuf::from(part);
     let start = Instant::now();
     let written = write(&model, &part)
-        .and_then(|()| fs::rename(&part, &args.output).map_err(failed("write", &args.output)));
+        .and_then(|()| fs::rename(&part, &output).map_err(failed("write", &output)));
     if written.is_err() {
         // What was written is of no use; if it cannot be removed, the first error says more.
         fs::remove_file(&part).ok();
@@ -68,7 +100,7 @@ pub(crate) fn run(args: &Args) -> Result<(), TaskError> {
     let seconds = start.elapsed().as_secs_f64();
     println!(
         "{}: {gigabytes:.3} GB of tensors in {seconds:.1} s",
-        args.output.display()
+        output.display()
     );
     Ok(())
 }
@@ -142,11 +174,11 @@ mod tests {
 
     fn args(output: PathBuf) -> Args {
         Args {
-            preset: Geometry::TINY,
+            preset: Preset::named("tiny").unwrap(),
             quant: TypeMix::Q4_K_M,
             vocab: None,
             seed: 1,
-            output,
+            output: Some(output),
         }
     }
 
@@ -172,14 +204,39 @@ mod tests {
     fn an_impossible_model_leaves_nothing_behind() {
         let folder = tempfile::tempdir().unwrap();
         let impossible = Args {
-            preset: Geometry {
-                n_vocab: 10,
-                ..Geometry::TINY
+            preset: Preset {
+                name: "impossible".to_owned(),
+                geometry: Geometry {
+                    n_vocab: 10,
+                    ..Geometry::TINY
+                },
             },
             ..args(folder.path().join("a.gguf"))
         };
         run(&impossible).unwrap_err();
         assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0);
+    }
+
+    #[test]
+    fn a_file_that_was_not_named_is_not_replaced() {
+        // Relative to the folder of this package, where tests run.
+        let without = |name: &str| Args {
+            preset: Preset {
+                name: name.to_owned(),
+                geometry: Geometry::TINY,
+            },
+            output: None,
+            ..args(PathBuf::new())
+        };
+        let free = without("tiny").output().unwrap();
+        assert_eq!(free, Path::new("tiny-q4_k_m.gguf"));
+        let folder = tempfile::tempdir().unwrap();
+        let taken = folder.path().join("tiny-q4_k_m.gguf");
+        fs::write(&taken, "precious").unwrap();
+        let name = folder.path().join("tiny");
+        let error = run(&without(name.to_str().unwrap())).unwrap_err();
+        assert_eq!(error.exit_code(), 4);
+        assert_eq!(fs::read(taken).unwrap(), b"precious");
     }
 
     #[test]
