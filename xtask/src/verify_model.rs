@@ -3,10 +3,12 @@
 //! Two questions for each model. Do all instruction sets, thread counts and cut points give
 //! the same bits? And are these bits right: as near to the `f64` reference as the arithmetic
 //! allows, with the experts that the reference would have chosen? Without a file the built-in
-//! model and small synthetic ones of every mix of types are asked.
+//! model and small synthetic ones of every mix of types are asked, and these a third time:
+//! against a reference that rounds its activations as the fast pass does.
 
 mod bits;
 mod distance;
+mod rounding;
 
 use std::{fs, num::NonZeroUsize, path::PathBuf, thread};
 
@@ -34,12 +36,18 @@ pub(crate) struct Args {
     /// Check this mix of types only, among the synthetic models
     #[arg(long, value_name = "MIX", conflicts_with = "file")]
     quant: Option<TypeMix>,
+    /// Hold a file against a reference with rounded activations too, as is done for the
+    /// built-in model and the synthetic ones; large models take long
+    #[arg(long)]
+    rounded: bool,
 }
 
 /// How a model is checked.
 struct Check {
     n_threads: NonZeroUsize,
     n_tokens: usize,
+    /// Whether the reference is asked with rounded activations too.
+    rounded: bool,
 }
 
 /// What a check found: a sentence, and whether it is good.
@@ -55,6 +63,7 @@ pub(crate) fn run_all(workspace: &Workspace) -> Result<(), TaskError> {
         threads: None,
         n_tokens: N_TOKENS,
         quant: None,
+        rounded: false,
     };
     run(workspace, &args)
 }
@@ -65,6 +74,7 @@ pub(crate) fn run(workspace: &Workspace, args: &Args) -> Result<(), TaskError> {
     let check = Check {
         n_threads: args.threads.unwrap_or(all),
         n_tokens: args.n_tokens.get(),
+        rounded: args.rounded || args.file.is_none(),
     };
     let (mut n_models, mut n_wrong) = (0, 0);
     let mut judge = |name: &str, file: &ModelFile| -> Result<(), TaskError> {
@@ -125,6 +135,9 @@ impl Check {
             self.n_threads,
             is_float,
         )?);
+        if self.rounded && !is_float {
+            findings.push(rounding::measure(&model, &tokens, self.n_threads)?);
+        }
         Ok(findings)
     }
 }
@@ -177,6 +190,7 @@ mod tests {
             threads: NonZeroUsize::new(2),
             n_tokens: NonZeroUsize::new(6).unwrap(),
             quant,
+            rounded: false,
         }
     }
 

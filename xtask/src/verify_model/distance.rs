@@ -60,7 +60,7 @@ pub(super) fn measure(
 }
 
 /// `|fast - exact| / |exact|`.
-fn relative(fast: &[f32], exact: &[f64]) -> f64 {
+pub(super) fn relative(fast: &[f32], exact: &[f64]) -> f64 {
     let square = |x: f64| x * x;
     let errors: f64 = fast
         .iter()
