@@ -7,7 +7,9 @@ mod edges;
 mod fixtures;
 mod invariants;
 mod layout;
+mod libraries;
 mod manifests;
+mod map;
 mod markers;
 mod rust_code;
 mod unsafe_code;
@@ -45,13 +47,15 @@ impl fmt::Display for Violation {
 /// A rule about files.
 type FileRule = fn(&[SourceFile]) -> Vec<Violation>;
 
-const FILE_RULES: [FileRule; 6] = [
+const FILE_RULES: [FileRule; 8] = [
     layout::check,
     fixtures::check,
     markers::check,
     unsafe_code::check,
     invariants::check,
     manifests::check,
+    libraries::check,
+    map::check,
 ];
 
 /// Checks all rules and prints what breaks them.

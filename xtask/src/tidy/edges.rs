@@ -33,7 +33,7 @@ const PICTURE: [Place; 9] = [
     Place {
         name: "quant-kernels",
         ours: &[],
-        others: Some(&["bytemuck", "half", "rayon", "thiserror"]),
+        others: Some(&["bytemuck", "half", "thiserror"]),
     },
     Place {
         name: "apr-sampler",
