@@ -15,8 +15,17 @@ pub(crate) fn of_memory(n_threads: NonZeroUsize) -> f64 {
     let most = crate::machine::memory().map_or(usize::MAX, |m| {
         usize::try_from(m.available / 4).unwrap_or(usize::MAX)
     });
-    let buffer = vec![1_u8; BUFFER_BYTES.min(most).max(1 << 20)];
-    of_slices(&[&buffer], n_threads)
+    of_slices(&[&largest_buffer(BUFFER_BYTES.min(most))], n_threads)
+}
+
+/// Returns a buffer of `n_bytes`, or of the next half that can be had.
+fn largest_buffer(mut n_bytes: usize) -> Vec<u8> {
+    let mut buffer = Vec::new();
+    while buffer.try_reserve_exact(n_bytes).is_err() {
+        n_bytes /= 2;
+    }
+    buffer.resize(n_bytes, 1);
+    buffer
 }
 
 /// Returns bytes per second, read from given memory; the first pass only warms up.

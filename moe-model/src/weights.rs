@@ -77,7 +77,7 @@ impl<'a> Weights<'a> {
             Some(_) => reader.matrix(OUTPUT, &[n_vocab, n_embd])?,
             None => token_embd,
         };
-        let unused = reader.unused()?;
+        let unused = reader.unused(config.n_layer)?;
         Ok(Self {
             token_embd,
             layers,
@@ -204,7 +204,7 @@ impl<'a> Reader<'_, 'a> {
     }
 
     /// The tensors nobody asked for. Some would change the answer: those are errors.
-    fn unused(&self) -> Result<Vec<&'a str>, ModelError> {
+    fn unused(&self, n_layer: usize) -> Result<Vec<&'a str>, ModelError> {
         let names = self.gguf.tensors().map(|tensor| tensor.info.name());
         let unused: Vec<_> = names.filter(|name| !self.used.contains(*name)).collect();
         for name in &unused {
@@ -214,6 +214,8 @@ impl<'a> Reader<'_, 'a> {
                 "its bias would be ignored"
             } else if name.ends_with(".scale") || name.ends_with(".input_scale") {
                 "its scale would be ignored"
+            } else if layer_of(name).is_some_and(|layer| layer >= n_layer) {
+                "its layer is beyond the block count"
             } else {
                 continue;
             };
@@ -224,6 +226,11 @@ impl<'a> Reader<'_, 'a> {
         }
         Ok(unused)
     }
+}
+
+/// Returns the layer that a tensor belongs to by its name.
+fn layer_of(name: &str) -> Option<usize> {
+    name.strip_prefix("blk.")?.split_once('.')?.0.parse().ok()
 }
 
 /// Returns the type that kernels know for a type of a file, if they multiply it.

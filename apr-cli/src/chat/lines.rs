@@ -1,6 +1,6 @@
 //! Where the user's messages come from: a terminal with line editing, or a pipe.
 
-use std::io::{self, BufRead, IsTerminal};
+use std::io::{self, BufRead, IsTerminal, Read};
 
 use rustyline::{DefaultEditor, error::ReadlineError};
 
@@ -93,9 +93,14 @@ fn join(mut next: impl FnMut(bool) -> Result<Line, Error>) -> Result<Line, Error
     }
 }
 
+/// Most bytes of a line; more is no message.
+const MAX_LINE: u64 = 16 << 20;
+
 fn read_line(input: &mut impl BufRead) -> Result<Line, Error> {
     let mut line = String::new();
     let n = input
+        .by_ref()
+        .take(MAX_LINE)
         .read_line(&mut line)
         .map_err(|source| match source.kind() {
             io::ErrorKind::InvalidData => Error::input("stdin", "a line is no UTF-8"),
@@ -107,6 +112,10 @@ fn read_line(input: &mut impl BufRead) -> Result<Line, Error> {
         })?;
     if n == 0 {
         return Ok(Line::End);
+    }
+    if n as u64 == MAX_LINE {
+        let message = format!("a line is longer than {} MiB", MAX_LINE >> 20);
+        return Err(Error::input("stdin", message));
     }
     let text = line.strip_suffix('\n').unwrap_or(&line);
     Ok(Line::Text(
