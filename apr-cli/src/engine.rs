@@ -100,8 +100,10 @@ impl Source {
     /// Checks the model, brings its weights into memory and starts the threads.
     pub(crate) fn engine(&self, cpu: &CpuArgs, quiet: QuietArgs) -> Result<Engine<'_>, Error> {
         let gguf = self.gguf()?;
-        let model = Model::from_gguf(&gguf)?;
-        let tokenizer = Tokenizer::from_gguf(gguf.metadata())?;
+        let within = Error::within(self.file.path());
+        let model = Model::from_gguf(&gguf).map_err(|error| within(error.into()))?;
+        let tokenizer =
+            Tokenizer::from_gguf(gguf.metadata()).map_err(|error| within(error.into()))?;
         self.prefetch(quiet);
         let cpu = self::cpu(cpu, quiet)?;
         Ok(Engine {

@@ -35,6 +35,9 @@ pub(crate) enum Error {
         action: &'static str,
         source: io::Error,
     },
+    /// Another error, in what a file holds.
+    #[error("{name}")]
+    Within { name: String, source: Box<Self> },
     /// The model's file, or the pass through it.
     #[error(transparent)]
     Model(#[from] ModelError),
@@ -90,6 +93,15 @@ impl Error {
         }
     }
 
+    /// Says in which file it is.
+    pub(crate) fn within(name: &Path) -> impl Fn(Self) -> Self {
+        let name = name.display().to_string();
+        move |source| Self::Within {
+            name: name.clone(),
+            source: Box::new(source),
+        }
+    }
+
     /// Says the error and its causes on stderr and returns the exit code.
     pub(crate) fn report(&self) -> ExitCode {
         if matches!(self, Self::OutputClosed) {
@@ -125,6 +137,7 @@ impl Error {
             }
             Self::Io { .. } | Self::Kernel(_) => SYSTEM,
             Self::Memory { .. } => MEMORY,
+            Self::Within { source, .. } => source.exit_code(),
             Self::Model(error) => model_code(error),
             Self::Generate(error) => generate_code(error),
             Self::OutputClosed => 0,

@@ -1,8 +1,8 @@
 //! Text that comes in: from a flag, a file, or stdin.
 
 use std::{
-    fs,
-    io::{self, IsTerminal, Read},
+    fs::File,
+    io::{self, BufRead, IsTerminal, Read},
     path::{Path, PathBuf},
 };
 
@@ -177,21 +177,16 @@ impl SpecialArgs {
     }
 }
 
+/// Most bytes of a text: far more than any context holds, far less than an endless file.
+const MAX_BYTES: u64 = 256 << 20;
+
 /// Reads a file or, for `-`, stdin.
 pub(crate) fn read_text(path: &Path) -> Result<String, Error> {
     let (name, bytes) = if path == Path::new("-") {
-        let mut bytes = Vec::new();
         let stdin = Path::new("stdin");
-        io::stdin()
-            .lock()
-            .read_to_end(&mut bytes)
-            .map_err(|e| Error::io(stdin, "read", e))?;
-        (stdin, bytes)
+        (stdin, read_all(stdin, io::stdin().lock())?)
     } else {
-        (
-            path,
-            fs::read(path).map_err(|error| Error::io(path, "read", error))?,
-        )
+        (path, read_file(path)?)
     };
     String::from_utf8(bytes).map_err(|error| {
         let offset = error.utf8_error().valid_up_to();
@@ -200,6 +195,45 @@ pub(crate) fn read_text(path: &Path) -> Result<String, Error> {
             format!("byte {offset} is no UTF-8"),
         )
     })
+}
+
+/// Reads a file that a person may have written.
+pub(crate) fn read_file(path: &Path) -> Result<Vec<u8>, Error> {
+    let file = File::open(path).map_err(|error| Error::io(path, "read", error))?;
+    read_all(path, file)
+}
+
+fn read_all(name: &Path, input: impl Read) -> Result<Vec<u8>, Error> {
+    let mut bytes = Vec::new();
+    let read = input.take(MAX_BYTES).read_to_end(&mut bytes);
+    read.map_err(|error| Error::io(name, "read", error))?;
+    if bytes.len() as u64 == MAX_BYTES {
+        let message = format!(
+            "longer than {} MiB, which no context holds",
+            MAX_BYTES >> 20
+        );
+        return Err(Error::input(&name.display().to_string(), message));
+    }
+    Ok(bytes)
+}
+
+/// Reads a line with its end, `None` when there is no more.
+pub(crate) fn read_line(name: &str, input: &mut impl BufRead) -> Result<Option<String>, Error> {
+    let mut line = String::new();
+    let read = input.by_ref().take(MAX_BYTES).read_line(&mut line);
+    let n = read.map_err(|source| match source.kind() {
+        io::ErrorKind::InvalidData => Error::input(name, "a line is no UTF-8"),
+        _ => Error::Io {
+            name: name.to_owned(),
+            action: "read",
+            source,
+        },
+    })?;
+    if n as u64 == MAX_BYTES {
+        let message = format!("a line is longer than {} MiB", MAX_BYTES >> 20);
+        return Err(Error::input(name, message));
+    }
+    Ok((n > 0).then_some(line))
 }
 
 /// Reads ids separated by commas or white space.

@@ -1,6 +1,6 @@
 //! `apr tokenize`: text to ids. A GGUF file with a vocabulary and no tensors will do.
 
-use std::io::{self, BufRead};
+use std::io;
 
 use clap::{Args, builder::BoolishValueParser};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
@@ -10,7 +10,7 @@ use crate::{
     args::ModelArgs,
     engine::Source,
     error::Error,
-    input::{PromptArgs, SpecialArgs},
+    input::{self, PromptArgs, SpecialArgs},
     output::Output,
     terminal,
 };
@@ -83,16 +83,12 @@ fn pieces<'a>(tokenizer: &'a Tokenizer, ids: &[u32]) -> Vec<&'a str> {
 pub(crate) fn for_each_line<T: DeserializeOwned>(
     mut work: impl FnMut(T) -> Result<(), Error>,
 ) -> Result<(), Error> {
-    for (idx, line) in io::stdin().lock().lines().enumerate() {
-        let name = format!("stdin, line {}", idx + 1);
-        let line = line.map_err(|error| match error.kind() {
-            io::ErrorKind::InvalidData => Error::input(&name, "no UTF-8"),
-            _ => Error::Io {
-                name: name.clone(),
-                action: "read",
-                source: error,
-            },
-        })?;
+    let mut stdin = io::stdin().lock();
+    for number in 1.. {
+        let name = format!("stdin, line {number}");
+        let Some(line) = input::read_line(&name, &mut stdin)? else {
+            break;
+        };
         if line.trim().is_empty() {
             continue;
         }

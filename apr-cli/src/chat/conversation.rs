@@ -5,7 +5,7 @@ use std::{fs, path::Path};
 use serde_json::{Map, Value};
 use tokenizer::{ChatPrompt, ChatTemplate, Content, Message, Tokenizer};
 
-use crate::error::Error;
+use crate::{error::Error, input};
 
 /// A conversation under a model's template.
 #[derive(Debug)]
@@ -91,7 +91,7 @@ impl Conversation {
 
     /// Reads messages, which take the place of those that are there.
     pub(super) fn load(&mut self, path: &Path) -> Result<usize, Error> {
-        let json = fs::read(path).map_err(|error| Error::io(path, "read", error))?;
+        let json = input::read_file(path)?;
         self.messages = serde_json::from_slice(&json).map_err(|error| {
             let message = format!("expected an array of messages: {error}");
             Error::input(&path.display().to_string(), message)

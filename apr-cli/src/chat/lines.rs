@@ -1,10 +1,10 @@
 //! Where the user's messages come from: a terminal with line editing, or a pipe.
 
-use std::io::{self, BufRead, IsTerminal, Read};
+use std::io::{self, BufRead, IsTerminal};
 
 use rustyline::{DefaultEditor, error::ReadlineError};
 
-use crate::error::Error;
+use crate::{error::Error, input};
 
 /// What begins and ends a message of several lines.
 const FENCE: &str = "\"\"\"";
@@ -93,30 +93,10 @@ fn join(mut next: impl FnMut(bool) -> Result<Line, Error>) -> Result<Line, Error
     }
 }
 
-/// Most bytes of a line; more is no message.
-const MAX_LINE: u64 = 16 << 20;
-
 fn read_line(input: &mut impl BufRead) -> Result<Line, Error> {
-    let mut line = String::new();
-    let n = input
-        .by_ref()
-        .take(MAX_LINE)
-        .read_line(&mut line)
-        .map_err(|source| match source.kind() {
-            io::ErrorKind::InvalidData => Error::input("stdin", "a line is no UTF-8"),
-            _ => Error::Io {
-                name: "stdin".to_owned(),
-                action: "read",
-                source,
-            },
-        })?;
-    if n == 0 {
+    let Some(line) = input::read_line("stdin", input)? else {
         return Ok(Line::End);
-    }
-    if n as u64 == MAX_LINE {
-        let message = format!("a line is longer than {} MiB", MAX_LINE >> 20);
-        return Err(Error::input("stdin", message));
-    }
+    };
     let text = line.strip_suffix('\n').unwrap_or(&line);
     Ok(Line::Text(
         text.strip_suffix('\r').unwrap_or(text).to_owned(),
