@@ -19,7 +19,7 @@ use generate::CancelFlag;
 use crate::{error, terminal};
 
 /// What the loops have to end in good order.
-const GRACE: Duration = Duration::from_millis(120);
+const GRACE: Duration = Duration::from_millis(60);
 
 /// The flag, and what a Ctrl-C means.
 #[derive(Clone, Debug, Default)]

@@ -55,7 +55,7 @@ mod tests {
             );
         }
         let harmless = [
-            file("a/src/lib.rs", "mastodon TODOS"),
+            file("a/src/lib.rs", "a masTODOn"),
             file("a.md", "TO".repeat(2).as_str()),
         ];
         assert!(check(&harmless).is_empty());
