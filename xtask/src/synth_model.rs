@@ -3,6 +3,7 @@
 use std::{
     fs::{self, File},
     io::{self, BufWriter, IsTerminal, Write},
+    num::NonZeroU32,
     path::{Path, PathBuf},
     time::{Duration, Instant},
 };
@@ -20,6 +21,9 @@ pub(crate) struct Args {
     /// Shape: tiny, small, qwen3-30b-a3b or qwen3-235b-a22b
     #[arg(long, value_parser = Preset::named)]
     preset: Preset,
+    /// So many layers instead of the preset's, for a file that fits
+    #[arg(long, value_name = "N")]
+    layers: Option<NonZeroU32>,
     /// The types of its matrices
     #[arg(long, value_name = "MIX", help = mixes())]
     quant: TypeMix,
@@ -29,7 +33,8 @@ pub(crate) struct Args {
     /// What the weights depend on
     #[arg(long, default_value_t = 1)]
     seed: u64,
-    /// The file to write, replaced if it exists [default: PRESET-MIX.gguf, if there is none]
+    /// The file to write, replaced if it exists [default: PRESET-MIX.gguf, or
+    /// PRESET-Nl-MIX.gguf with --layers, if there is none]
     #[arg(short, long, value_name = "FILE")]
     output: Option<PathBuf>,
 }
@@ -51,12 +56,21 @@ impl Preset {
 }
 
 impl Args {
+    fn geometry(&self) -> Geometry {
+        let preset = self.preset.geometry;
+        Geometry {
+            n_layer: self.layers.map_or(preset.n_layer, NonZeroU32::get),
+            ..preset
+        }
+    }
+
     /// Returns the file to write. One that was not named replaces nothing.
     fn output(&self) -> Result<PathBuf, TaskError> {
         if let Some(path) = &self.output {
             return Ok(path.clone());
         }
-        let path = PathBuf::from(format!("{}-{}.gguf", self.preset.name, self.quant));
+        let layers = self.layers.map(|n| format!("-{n}l")).unwrap_or_default();
+        let path = PathBuf::from(format!("{}{layers}-{}.gguf", self.preset.name, self.quant));
         if path.exists() {
             return Err(TaskError::Exists { path });
         }
@@ -78,7 +92,7 @@ pub(crate) fn run(args: &Args) -> Result<(), TaskError> {
     let output = args.output()?;
     let vocab_file = args.vocab.as_deref().map(read).transpose()?;
     let model = SynthModel {
-        geometry: args.preset.geometry,
+        geometry: args.geometry(),
         mix: args.quant,
         vocab: vocab_file
             .as_deref()
@@ -175,6 +189,7 @@ mod tests {
     fn args(output: PathBuf) -> Args {
         Args {
             preset: Preset::named("tiny").unwrap(),
+            layers: None,
             quant: TypeMix::Q4_K_M,
             vocab: None,
             seed: 1,
@@ -198,6 +213,21 @@ mod tests {
             2,
             "a part was left behind"
         );
+    }
+
+    #[test]
+    fn layers_can_be_fewer_than_the_presets() {
+        let folder = tempfile::tempdir().unwrap();
+        let [whole, part] = ["whole.gguf", "part.gguf"].map(|name| folder.path().join(name));
+        run(&args(whole.clone())).unwrap();
+        let fewer = Args {
+            layers: NonZeroU32::new(1),
+            ..args(part.clone())
+        };
+        assert_eq!(fewer.geometry().n_layer, 1);
+        run(&fewer).unwrap();
+        let len = |path: &Path| fs::metadata(path).unwrap().len();
+        assert!(len(&part) < len(&whole));
     }
 
     #[test]
@@ -230,6 +260,11 @@ mod tests {
         };
         let free = without("tiny").output().unwrap();
         assert_eq!(free, Path::new("tiny-q4_k_m.gguf"));
+        let fewer = Args {
+            layers: NonZeroU32::new(1),
+            ..without("tiny")
+        };
+        assert_eq!(fewer.output().unwrap(), Path::new("tiny-1l-q4_k_m.gguf"));
         let folder = tempfile::tempdir().unwrap();
         let taken = folder.path().join("tiny-q4_k_m.gguf");
         fs::write(&taken, "precious").unwrap();
