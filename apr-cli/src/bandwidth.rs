@@ -1,18 +1,44 @@
 //! How fast this machine reads memory: the bound of decoding.
 //!
 //! Each thread sums its own stretch of a buffer that no cache can hold, several times; the
-//! best pass counts. Eight sums side by side leave nothing to wait for but memory.
+//! best pass counts. Eight sums side by side leave nothing to wait for but memory. Pages of a
+//! mapped file are smaller than those of our own memory may be, so a model is measured on its
+//! own pages.
 
 use std::{hint::black_box, num::NonZeroUsize, sync::Barrier, thread, time::Instant};
 
-/// What a pass reads where there is no larger buffer to be had.
+use gguf_format::GgufSet;
+
+use crate::machine;
+
+/// What a pass reads of our own memory, and the least it is worth to read of a file.
 const BUFFER_BYTES: usize = 512 << 20;
+
+/// What a pass reads of a file: far more than caches hold, in a fraction of a second.
+const FILE_BYTES: usize = 4 << 30;
 
 const N_PASSES: usize = 4;
 
+/// Returns bytes per second, read from a model's own pages; from memory of our own if the
+/// model is too small, or does not fit.
+pub(crate) fn of_model(gguf: &GgufSet<'_>, n_threads: NonZeroUsize) -> f64 {
+    let n_bytes: usize = gguf.tensors().map(|tensor| tensor.data.len()).sum();
+    let fits = machine::memory().is_none_or(|m| (n_bytes as u64) < m.available);
+    if n_bytes < BUFFER_BYTES || !fits {
+        return of_memory(n_threads);
+    }
+    let mut n_left = FILE_BYTES;
+    let slices = gguf.tensors().map(|tensor| {
+        let n_read = tensor.data.len().min(n_left);
+        n_left -= n_read;
+        &tensor.data[..n_read]
+    });
+    of_slices(&slices.collect::<Vec<_>>(), n_threads)
+}
+
 /// Returns bytes per second, read from memory of our own.
 pub(crate) fn of_memory(n_threads: NonZeroUsize) -> f64 {
-    let most = crate::machine::memory().map_or(usize::MAX, |m| {
+    let most = machine::memory().map_or(usize::MAX, |m| {
         usize::try_from(m.available / 4).unwrap_or(usize::MAX)
     });
     of_slices(&[&largest_buffer(BUFFER_BYTES.min(most))], n_threads)
@@ -29,7 +55,7 @@ fn largest_buffer(mut n_bytes: usize) -> Vec<u8> {
 }
 
 /// Returns bytes per second, read from given memory; the first pass only warms up.
-pub(crate) fn of_slices(slices: &[&[u8]], n_threads: NonZeroUsize) -> f64 {
+fn of_slices(slices: &[&[u8]], n_threads: NonZeroUsize) -> f64 {
     let n_bytes: usize = slices.iter().map(|slice| slice.len()).sum();
     let passes = (0..=N_PASSES).map(|_| {
         let begin = Instant::now();

@@ -11,7 +11,6 @@ mod report;
 mod workload;
 
 use clap::{Args, ValueEnum};
-use quant_kernels::Cpu;
 
 use crate::{
     args::{CacheArgs, CpuArgs, ModelArgs, QuietArgs},
@@ -188,21 +187,8 @@ fn measure(
     }
     // Before the stream, which may take a buffer of its own.
     let footprint = machine::footprint();
-    let stream = stream_rate(source, &engine.cpu)?;
+    let stream = bandwidth::of_model(&source.gguf()?, engine.cpu.n_threads());
     let kv_bytes = reads.kv_bytes_per_position(&args.cache)?;
     let row = Row::new(test, &seconds, reads.bytes(test, kv_bytes), stream);
     Ok(row.with_footprint(footprint))
-}
-
-/// Measures a streaming read of the model's own pages, where these exceed any cache.
-fn stream_rate(source: &Source, cpu: &Cpu) -> Result<f64, Error> {
-    const LEAST: usize = 512 << 20;
-    let gguf = source.gguf()?;
-    let data: Vec<&[u8]> = gguf.tensors().map(|tensor| tensor.data).collect();
-    let n_bytes: usize = data.iter().map(|data| data.len()).sum();
-    let fits = machine::memory().is_none_or(|m| (n_bytes as u64) < m.available);
-    if n_bytes < LEAST || !fits {
-        return Ok(bandwidth::of_memory(cpu.n_threads()));
-    }
-    Ok(bandwidth::of_slices(&data, cpu.n_threads()))
 }

@@ -1,6 +1,12 @@
 //! `apr doctor`: what this machine offers, what is used of it, and why.
 
+use std::{
+    num::NonZeroUsize,
+    path::{Path, PathBuf},
+};
+
 use clap::{Args, builder::BoolishValueParser};
+use moe_model::{ModelFile, Prefetch};
 use quant_kernels::{Isa, KernelError};
 use serde::Serialize;
 
@@ -17,6 +23,9 @@ use crate::{
 /// Flags of the verb.
 #[derive(Debug, Args)]
 pub(crate) struct DoctorArgs {
+    /// Model to read at the end, from its own pages; without one, from other memory
+    #[arg(short, long, value_name = "FILE", env = "APR_MODEL")]
+    model: Option<PathBuf>,
     #[command(flatten)]
     cpu: CpuArgs,
     /// Print one JSON object
@@ -38,11 +47,14 @@ struct Findings {
     memory_available: Option<u64>,
     memory_cgroup_limit: Option<u64>,
     huge_pages: Option<String>,
+    /// Size of the model, and how much of it is mapped in pages of 2 MiB.
+    model_bytes: Option<u64>,
+    model_huge_bytes: Option<u64>,
     read_gb_s: f64,
 }
 
 pub(crate) fn run(args: &DoctorArgs) -> Result<(), Error> {
-    let findings = examine(args);
+    let findings = examine(args)?;
     let mut output = Output::new();
     if args.json {
         output.json(&findings)
@@ -51,12 +63,20 @@ pub(crate) fn run(args: &DoctorArgs) -> Result<(), Error> {
     }
 }
 
-fn examine(args: &DoctorArgs) -> Findings {
+fn examine(args: &DoctorArgs) -> Result<Findings, Error> {
     let isa = args.cpu.isa.unwrap_or_else(Isa::detect);
     let n_threads = args.cpu.threads.unwrap_or_else(usable_threads);
     let memory = machine::memory();
     let of_memory = |field: fn(Memory) -> u64| memory.map(field);
-    Findings {
+    let read = match &args.model {
+        Some(path) => read_model(path, n_threads)?,
+        None => Read {
+            rate: bandwidth::of_memory(n_threads),
+            model_bytes: None,
+            model_huge_bytes: None,
+        },
+    };
+    Ok(Findings {
         version: env!("CARGO_PKG_VERSION"),
         cpu: machine::cpu_name(),
         features: features(),
@@ -76,8 +96,31 @@ fn examine(args: &DoctorArgs) -> Findings {
         memory_available: of_memory(|m| m.available),
         memory_cgroup_limit: memory.and_then(|m| m.cgroup_limit),
         huge_pages: machine::huge_pages(),
-        read_gb_s: bandwidth::of_memory(n_threads) / 1e9,
+        model_bytes: read.model_bytes,
+        model_huge_bytes: read.model_huge_bytes,
+        read_gb_s: read.rate / 1e9,
+    })
+}
+
+/// How fast memory was read, and what it held.
+struct Read {
+    rate: f64,
+    model_bytes: Option<u64>,
+    model_huge_bytes: Option<u64>,
+}
+
+/// Maps a model as the other verbs do, and reads it.
+fn read_model(path: &Path, n_threads: NonZeroUsize) -> Result<Read, Error> {
+    let file = ModelFile::open(path)?;
+    let gguf = file.gguf()?;
+    if machine::memory().is_none_or(|m| file.n_bytes() < m.available) {
+        file.prefetch(Prefetch::Populate, |_| ());
     }
+    Ok(Read {
+        rate: bandwidth::of_model(&gguf, n_threads),
+        model_bytes: Some(file.n_bytes()),
+        model_huge_bytes: machine::footprint().map(|footprint| footprint.file_huge),
+    })
 }
 
 /// Which of the instruction sets that kernels could use are there.
@@ -178,12 +221,20 @@ impl Findings {
     }
 
     fn huge_pages_line(&self) -> String {
-        match self.huge_pages.as_deref() {
+        let of_model = match (self.model_bytes, self.model_huge_bytes) {
+            (Some(all), Some(huge)) => {
+                let percent = 100.0 * huge as f64 / all as f64;
+                format!("; {percent:.0} % of the model mapped in them")
+            }
+            _ => String::new(),
+        };
+        let setting = match self.huge_pages.as_deref() {
             Some("always") => "always: the cache gets them by itself".to_owned(),
             Some("madvise") => "madvise: only memory that asks for them".to_owned(),
             Some("never") => "never: expect up to 40 % less speed".to_owned(),
             Some(other) => other.to_owned(),
             None => "unknown".to_owned(),
-        }
+        };
+        setting + &of_model
     }
 }

@@ -67,13 +67,15 @@ impl<'m> Workload<'m> {
         })
     }
 
-    /// Does the test once and returns the time, without that for the context before it.
+    /// Does the test once and returns the time, without that for the context before it,
+    /// which the round before has left in the cache.
     pub(super) fn round(&mut self, cancel: &CancelFlag) -> Result<Duration, Error> {
         let Test {
             depth, n_prompt, ..
         } = self.test;
-        self.sequence.clear();
-        if depth > 0 {
+        if depth == 0 {
+            self.sequence.clear();
+        } else {
             self.sequence
                 .prefill(&self.ids[..depth], cancel, &mut |_| ())?;
         }

@@ -122,6 +122,21 @@ fn doctor_names_what_is_used_and_why() {
 }
 
 #[test]
+fn doctor_reads_a_model_from_its_own_pages() {
+    let model = concat!(env!("CARGO_MANIFEST_DIR"), "/assets/bard.gguf");
+    let findings = json(&["doctor", "--json", "-m", model]);
+    let n_bytes = fs::metadata(model).unwrap().len();
+    assert_eq!(findings["model_bytes"].as_u64(), Some(n_bytes));
+    assert!(findings["read_gb_s"].as_f64().unwrap() > 0.0);
+    let report = done(&["doctor", "-m", model]);
+    assert!(
+        stdout(&report).contains("% of the model mapped in them"),
+        "{}",
+        stdout(&report)
+    );
+}
+
+#[test]
 fn completions_know_every_verb() {
     for shell in ["bash", "zsh", "fish"] {
         let script = done(&["completions", shell]);
