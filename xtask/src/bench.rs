@@ -1,132 +1,228 @@
-//! Measures the matrix products alone, per weight type and instruction set.
+//! Compares `apr` with llama.cpp and `ik_llama.cpp` on one model file, in turns.
 //!
-//! One token against a matrix far larger than the caches shows how fast weights are read
-//! (GB/s); many tokens against a matrix that fits a cache show how fast they are multiplied
-//! (share of the peak). The peak is 64 products of bytes per cycle and core, one 512-bit
-//! `vpdpbusd`; the clock is measured just before, by a chain of multiplications that take
-//! three cycles each on every processor this runs on.
+//! Machines are shared and memory is faster in one minute than in the next, so a figure
+//! alone says little and two figures from different hours nothing. A *lap* is one test done
+//! by every engine in every setting, one after the other, between two measurements of how
+//! fast the model's pages stream. All tests have their first lap, then all their second,
+//! and so on. A lap during which streaming moved too much stays in the raw rows, marked, and
+//! out of the table. What is compared is the median of the ratios within laps.
 
-mod clock;
-mod product;
+mod engine;
+mod lap;
+mod process;
+mod record;
+mod summary;
+mod table;
+mod workload;
 
-use std::{num::NonZeroUsize, thread, time::Duration};
+use std::{
+    fs,
+    num::NonZeroUsize,
+    path::{Path, PathBuf},
+    process::Command,
+    thread,
+};
 
-use quant_kernels::{Cpu, Isa, QuantType};
+use serde_json::{Value, json};
 
 use crate::error::TaskError;
-use product::Bench;
-
-/// Products of bytes per cycle and core that count as the peak.
-const PEAK_PER_CYCLE: f64 = 64.0;
-
-/// Columns of all matrices, the width of Qwen3-30B-A3B.
-const N_COLS: usize = 2048;
-
-/// Bytes of the matrix that one token meets: far more than caches hold.
-const STREAMED_BYTES: usize = 256 << 20;
-
-/// Rows of the matrix that many tokens meet: an expert of Qwen3-30B-A3B.
-const N_ROWS: usize = 768;
+use engine::{Conditions, Engines, Setting};
+use lap::{Lap, Sample};
+use summary::Summary;
+use workload::Workload;
 
 /// Flags of the task.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
-    /// Weight types, with commas between; those with kernels of their own if not said
-    #[arg(long = "type", value_delimiter = ',', default_values = ["q4_k", "q5_k", "q6_k", "q8_0", "iq4_xs", "f32", "f16", "bf16"])]
-    types: Vec<QuantType>,
-    /// Instruction sets; all of this processor if not said
-    #[arg(long, value_delimiter = ',')]
-    isa: Vec<Isa>,
-    /// Threads
-    #[arg(short, long)]
+    /// The model file that all engines read
+    #[arg(short, long, value_name = "FILE", value_parser = engine::absolute)]
+    model: PathBuf,
+    #[command(flatten)]
+    engines: Engines,
+    /// Settings to compare besides `apr`, with commas between; all that have a program if not
+    /// said
+    #[arg(long = "setting", value_name = "NAME", value_delimiter = ',')]
+    #[arg(value_parser = engine::setting)]
+    settings: Vec<Setting>,
+    /// Lengths of prompts; 0 for none
+    #[arg(short = 'p', long, value_name = "N", value_delimiter = ',')]
+    #[arg(default_values = ["64", "512", "2048"])]
+    n_prompt: Vec<usize>,
+    /// Tokens to generate at each depth; 0 for none
+    #[arg(short = 'n', long, value_name = "N", default_value_t = 128)]
+    n_gen: usize,
+    /// Tokens in the context before those generated
+    #[arg(short = 'd', long, value_name = "N", value_delimiter = ',')]
+    #[arg(default_values = ["0", "4096", "16384"])]
+    n_depth: Vec<usize>,
+    /// Numbers of sequences that are continued together; 0 for none
+    #[arg(long = "np", value_name = "N", value_delimiter = ',')]
+    #[arg(default_values = ["1", "2", "4", "8", "16"])]
+    n_parallel: Vec<usize>,
+    /// Do not measure the time from the start of the process to the first token
+    #[arg(long)]
+    no_start: bool,
+    /// Laps of each test
+    #[arg(long, value_name = "N", default_value_t = 5)]
+    rounds: usize,
+    /// Threads of every engine
+    #[arg(short, long, value_name = "N")]
     threads: Option<NonZeroUsize>,
-    /// Tokens of the batches
-    #[arg(short, long, value_delimiter = ',', default_values = ["4", "8", "16", "32", "64"])]
-    batch: Vec<NonZeroUsize>,
-    /// Milliseconds per measurement
-    #[arg(long, default_value_t = 300)]
-    time: u64,
+    /// Instruction set of `apr`
+    #[arg(long, value_name = "NAME")]
+    isa: Option<String>,
+    /// How far streaming may move within a lap that counts, in percent
+    #[arg(long, value_name = "PERCENT", default_value_t = 5.0)]
+    max_drift: f64,
+    /// File for the raw rows as JSON, written anew after every lap
+    #[arg(short, long, value_name = "FILE")]
+    output: Option<PathBuf>,
 }
 
 /// Measures and prints a table in Markdown.
 pub(crate) fn run(args: &Args) -> Result<(), TaskError> {
-    let all = thread::available_parallelism().unwrap_or(NonZeroUsize::MIN);
-    let n_threads = args.threads.unwrap_or(all);
-    let duration = Duration::from_millis(args.time);
-    let isas = if args.isa.is_empty() {
-        Isa::available().collect()
-    } else {
-        args.isa.clone()
+    let conditions = Conditions {
+        model: &args.model,
+        threads: args.threads.unwrap_or_else(all_threads),
+        isa: args.isa.as_deref(),
     };
-    let hertz = clock::measure();
-    let peak = PEAK_PER_CYCLE * hertz * n_threads.get() as f64;
-    println!(
-        "{n_threads} threads at {:.2} GHz; peak {:.0} G products/s; best of {} ms each\n",
-        hertz / 1e9,
-        peak / 1e9,
-        args.time
-    );
-    println!("{}", header(&args.batch));
-    for &ty in &args.types {
-        for &isa in &isas {
-            let bench = Bench {
-                cpu: &Cpu::new(isa, n_threads)?,
-                ty,
-                duration,
-            };
-            println!("{}", row(&bench, &args.batch, peak)?);
+    let settings = args.engines.settings(&args.settings)?;
+    let workloads = workloads(args);
+    let machine = doctor(&args.engines, &conditions)?;
+    let versions: Vec<Value> = args
+        .engines
+        .programs()
+        .map(|(name, path)| json!({ "program": name, "version": version(path) }))
+        .collect();
+    let mut laps = Vec::new();
+    let mut stream = stream_gb_s(&machine)?;
+    for round in 1..=args.rounds {
+        for &workload in &workloads {
+            eprintln!("round {round} of {}: {workload}", args.rounds);
+            let samples = settings
+                .iter()
+                .filter_map(|&setting| sample(&args.engines, &conditions, setting, workload))
+                .collect::<Result<_, _>>()?;
+            let before = stream;
+            stream = stream_gb_s(&doctor(&args.engines, &conditions)?)?;
+            laps.push(Lap {
+                round,
+                workload,
+                stream_gb_s: [before, stream],
+                samples,
+            });
+            let raw = json!({
+                "model": file_name(&args.model),
+                "threads": conditions.threads,
+                "max_drift_percent": args.max_drift,
+                "machine": machine,
+                "versions": versions,
+                "laps": laps.iter().map(|lap| lap.record(args.max_drift)).collect::<Vec<_>>(),
+            });
+            save(args.output.as_deref(), &raw)?;
         }
+    }
+    println!("{}", table::heading(&machine, &versions, &args.model));
+    println!("{}", table::header());
+    for &workload in &workloads {
+        let summary = Summary::of(&laps, workload, args.max_drift);
+        print!("{}", table::rows(&summary));
     }
     Ok(())
 }
 
-fn header(batches: &[NonZeroUsize]) -> String {
-    let batches: Vec<String> = batches
-        .iter()
-        .map(|n| format!(" {n} tokens, % |"))
-        .collect();
-    let rule = "---:|".repeat(batches.len());
-    format!(
-        "| type | isa | 1 token, GB/s |{}\n|---|---|---:|{rule}",
-        batches.concat()
-    )
+fn all_threads() -> NonZeroUsize {
+    thread::available_parallelism().unwrap_or(NonZeroUsize::MIN)
 }
 
-fn row(bench: &Bench<'_>, batches: &[NonZeroUsize], peak: f64) -> Result<String, TaskError> {
-    let row_bytes = bench.ty.row_bytes(N_COLS).unwrap_or(1);
-    let n_rows = STREAMED_BYTES / row_bytes;
-    let seconds = bench.best(n_rows, N_COLS, 1)?;
-    let gigabytes = (n_rows * row_bytes) as f64 / seconds / 1e9;
-    let mut line = format!("| {} | {} | {gigabytes:.1} |", bench.ty, bench.cpu.isa());
-    for n_tokens in batches {
-        let seconds = bench.best(N_ROWS, N_COLS, n_tokens.get())?;
-        let products = (N_ROWS * N_COLS * n_tokens.get()) as f64;
-        let percent = products / seconds / peak * 100.0;
-        line.push_str(&format!(" {percent:.1} |"));
-    }
-    Ok(line)
+/// Lists what is measured, in the order of the flags.
+fn workloads(args: &Args) -> Vec<Workload> {
+    let not_zero = |&&n: &&usize| n > 0;
+    let prompts = args.n_prompt.iter().filter(not_zero);
+    let depths = args.n_depth.iter().filter(|_| args.n_gen > 0);
+    let parallel = args.n_parallel.iter().filter(not_zero);
+    let n_gen = args.n_gen;
+    prompts
+        .map(|&n_prompt| Workload::Prefill { n_prompt })
+        .chain(depths.map(|&depth| Workload::Decode { n_gen, depth }))
+        .chain(parallel.map(|&n_seqs| Workload::Batched { n_seqs }))
+        .chain((!args.no_start).then_some(Workload::Start))
+        .collect()
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
+/// Lets one engine do one test; `None` if the program for it was not named.
+fn sample(
+    engines: &Engines,
+    conditions: &Conditions<'_>,
+    setting: Setting,
+    workload: Workload,
+) -> Option<Result<Sample, TaskError>> {
+    let job = engines.job(conditions, setting, workload)?;
+    let mut command = Command::new(job.program);
+    command.args(&job.args);
+    let outcome = process::run(&mut command, job.first_output).map_err(|source| TaskError::Start {
+        command: job.program.display().to_string(),
+        source,
+    });
+    Some(outcome.map(|outcome| {
+        let sample = Sample::new(setting, &outcome, job.reading);
+        if let Err(reason) = &sample.result {
+            eprintln!("  {setting}: {reason}");
+        }
+        sample
+    }))
+}
 
-    #[test]
-    fn header_and_rows_have_the_same_columns() {
-        let batches = [NonZeroUsize::MIN, NonZeroUsize::new(3).unwrap()];
-        let cpu = Cpu::new(Isa::detect(), NonZeroUsize::MIN).unwrap();
-        let bench = Bench {
-            cpu: &cpu,
-            ty: QuantType::Q4_K,
-            duration: Duration::ZERO,
-        };
-        let row = row(&bench, &batches, 1e11).unwrap();
-        assert!(row.starts_with("| Q4_K | "), "{row}");
-        let columns = |line: &str| line.matches('|').count();
-        assert!(
-            header(&batches)
-                .lines()
-                .all(|line| columns(line) == columns(&row))
-        );
+/// Asks `apr doctor` about the machine, and how fast the model's pages stream.
+fn doctor(engines: &Engines, conditions: &Conditions<'_>) -> Result<Value, TaskError> {
+    let program = engines.apr.display();
+    let failed = |reason: String| TaskError::Output {
+        command: format!("{program} doctor"),
+        reason,
+    };
+    let output = Command::new(&engines.apr)
+        .args(["doctor", "--json", "-m"])
+        .arg(conditions.model)
+        .args(["-t", &conditions.threads.to_string()])
+        .output()
+        .map_err(|source| TaskError::Start {
+            command: program.to_string(),
+            source,
+        })?;
+    if !output.status.success() {
+        return Err(failed(String::from_utf8_lossy(&output.stderr).into_owned()));
     }
+    serde_json::from_slice(&output.stdout).map_err(|error| failed(error.to_string()))
+}
+
+fn stream_gb_s(doctor: &Value) -> Result<f64, TaskError> {
+    doctor["read_gb_s"]
+        .as_f64()
+        .ok_or_else(|| TaskError::Output {
+            command: "apr doctor --json".to_owned(),
+            reason: "no `read_gb_s`".to_owned(),
+        })
+}
+
+/// Returns the first line a program says about its version, if it says any.
+fn version(program: &Path) -> Option<String> {
+    let output = Command::new(program).arg("--version").output().ok()?;
+    let text = [output.stdout, output.stderr].concat();
+    let text = String::from_utf8_lossy(&text).into_owned();
+    let line = text.lines().find(|line| line.contains(char::is_numeric))?;
+    output.status.success().then(|| line.to_owned())
+}
+
+fn file_name(path: &Path) -> String {
+    let name = path.file_name().unwrap_or(path.as_os_str());
+    name.to_string_lossy().into_owned()
+}
+
+fn save(path: Option<&Path>, raw: &Value) -> Result<(), TaskError> {
+    let Some(path) = path else { return Ok(()) };
+    fs::write(path, format!("{raw:#}\n")).map_err(|source| TaskError::File {
+        action: "write",
+        path: path.to_owned(),
+        source,
+    })
 }

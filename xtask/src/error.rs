@@ -29,6 +29,9 @@ pub(crate) enum TaskError {
     /// A program's output made no sense.
     #[error("`{command}`: {reason}")]
     Output { command: String, reason: String },
+    /// An engine is to be measured that was not named.
+    #[error("no program was named for `{setting}`")]
+    NoProgram { setting: String },
     /// The repository breaks its rules; the list was printed.
     #[error("{n} violations of the rules of the repository")]
     Untidy { n: usize },
@@ -62,7 +65,8 @@ impl TaskError {
         match self {
             Self::File { .. } | Self::Exists { .. } | Self::Start { .. } => 4,
             Self::Synth(SynthError::Gguf(gguf_format::GgufError::Io { .. })) => 4,
-            Self::Synth(SynthError::UnknownPreset { .. } | SynthError::UnknownMix { .. }) => 2,
+            Self::NoProgram { .. }
+            | Self::Synth(SynthError::UnknownPreset { .. } | SynthError::UnknownMix { .. }) => 2,
             Self::Model(
                 ModelError::NotFound { .. }
                 | ModelError::PermissionDenied { .. }

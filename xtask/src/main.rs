@@ -33,7 +33,7 @@ enum Task {
     Tidy,
     /// Write a synthetic Qwen3-MoE model
     SynthModel(synth_model::Args),
-    /// Measure the matrix products per weight type and instruction set
+    /// Compare the speed with llama.cpp and `ik_llama.cpp`
     Bench(bench::Args),
     /// Hold the fast forward pass against itself and against f64
     VerifyModel(verify_model::Args),
