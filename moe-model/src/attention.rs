@@ -43,6 +43,7 @@ pub(crate) fn forward(
         &mut b.normed,
     );
     project(team, config, layer, place.n_tokens, b);
+    team.done("qkv");
     norm_and_rotate(team, config, layer, b);
     let rows = KvRows {
         keys: &b.rotated[q_len..],
@@ -51,6 +52,7 @@ pub(crate) fn forward(
         values_stride: config.qkv_len(),
     };
     cache.write(team, place.layer, place.first, place.n_tokens, rows);
+    team.done("rotate");
     let input = AttentionInput {
         q: &b.rotated,
         q_stride: q_len + kv_len,
@@ -62,6 +64,7 @@ pub(crate) fn forward(
         n_tokens: place.n_tokens,
     };
     team.attention(input, &mut b.attention, MatMut::new(&mut b.attended, q_len));
+    team.done("attention");
     let forms = Forms::default().with(layer.attn_output.ty().activation_form());
     team.activate(&b.attended, q_len, forms, &mut b.activations);
     let output = Product {
@@ -76,7 +79,9 @@ pub(crate) fn forward(
         &b.activations,
         MatMut::new(&mut b.attn_out, n_embd),
     );
-    add_and_check(team, &mut b.residual, &b.attn_out, n_embd)
+    let finite = add_and_check(team, &mut b.residual, &b.attn_out, n_embd);
+    team.done("output");
+    finite
 }
 
 /// `qkv = [Wq · x, Wk · x, Wv · x]`, one phase.

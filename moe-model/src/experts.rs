@@ -67,6 +67,7 @@ pub(crate) fn route(
             chosen,
         );
     });
+    team.done("router");
     finite.into_inner()
 }
 
@@ -90,6 +91,7 @@ pub(crate) fn forward(
         out_col: 0,
     }));
     team.products(&products, &b.activations, MatMut::new(&mut b.gated, n_ff));
+    team.done("gate+up");
     let forms = Forms::default().with(layer.down_exps.ty().activation_form());
     team.activate(&b.gated, n_ff, forms, &mut b.activations);
     products.clear();
@@ -106,7 +108,10 @@ pub(crate) fn forward(
         MatMut::new(&mut b.expert_out, n_embd),
     );
     b.products = recycle(products);
-    add_outputs(team, config, b)
+    team.done("down");
+    let finite = add_outputs(team, config, b);
+    team.done("sum");
+    finite
 }
 
 /// `residual[t] += Σ_u weight[t, u] · out[slot(t, u)]`, the sum first, `u` ascending.

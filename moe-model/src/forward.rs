@@ -15,6 +15,9 @@
 //! batches, and the logits at a position are the same, bit for bit, however they are cut, on
 //! any number of threads and with any instruction set: no sum ever runs over tokens.
 //!
+//! Whoever listens ([`Cpu::listen`]) is told ten steps: `embedding`; of every layer `qkv`,
+//! `rotate`, `attention`, `output`, `router`, `gate+up`, `down` and `sum`; and `head`.
+//!
 //! The residual stream is checked for NaN and infinity after attention and after the experts
 //! of every layer, while it is in the first cache anyway; this costs less than a thousandth
 //! of a pass and lets an error name the layer in which the value arose.
@@ -216,6 +219,7 @@ impl Pass<'_, '_> {
         self.buffers.resize(config, n_tokens);
         self.buffers.rope.fill(team, first, n_tokens);
         let finite = self.embed(tokens);
+        team.done("embedding");
         self.expect(finite, Stage::Embedding, None)?;
         for (layer, weights) in model.weights().layers.iter().enumerate() {
             let place = Place {
@@ -306,6 +310,7 @@ impl Pass<'_, '_> {
         let logits = &mut b.logits[n_before * n_vocab..][..rows.len() * n_vocab];
         self.team
             .products(&[head], &b.activations, MatMut::new(logits, n_vocab));
+        self.team.done("head");
         match logits.chunks(n_vocab).position(|row| !all_finite(row)) {
             None => Ok(()),
             Some(idx) => Err(ModelError::NotFinite {

@@ -6,6 +6,7 @@
 //! where results are independent of each other.
 
 use std::{
+    fmt,
     num::NonZeroUsize,
     sync::{Mutex, MutexGuard, PoisonError},
 };
@@ -26,11 +27,23 @@ const STRIP_ROWS: usize = 64;
 ///
 /// Built once and shared by reference; passes of several callers take turns. The threads
 /// end when it is dropped.
-#[derive(Debug)]
 pub struct Cpu {
     isa: Isa,
     pool: Pool,
     scratch: Vec<Mutex<Scratch>>,
+    listener: Option<Listener>,
+}
+
+/// Is told the steps of a pass.
+type Listener = Box<dyn Fn(&'static str) + Send + Sync>;
+
+impl fmt::Debug for Cpu {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Cpu")
+            .field("isa", &self.isa)
+            .field("pool", &self.pool)
+            .finish_non_exhaustive()
+    }
 }
 
 impl Cpu {
@@ -45,7 +58,14 @@ impl Cpu {
             isa,
             pool: Pool::new(n_threads)?,
             scratch,
+            listener: None,
         })
+    }
+
+    /// Has `listener` told every step of a pass as soon as it is done, by the thread that
+    /// leads. Libraries read no clock: so a program finds out where the time goes.
+    pub fn listen(&mut self, listener: impl Fn(&'static str) + Send + Sync + 'static) {
+        self.listener = Some(Box::new(listener));
     }
 
     /// Returns the instruction set.
@@ -72,6 +92,7 @@ impl Cpu {
                 isa: self.isa,
                 crew,
                 scratch: &self.scratch,
+                listener: self.listener.as_ref(),
             })
         })
     }
@@ -85,10 +106,11 @@ pub struct Team<'a> {
     isa: Isa,
     pub(crate) crew: &'a Crew<'a>,
     scratch: &'a [Mutex<Scratch>],
+    listener: Option<&'a Listener>,
 }
 
-impl std::fmt::Debug for Team<'_> {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+impl fmt::Debug for Team<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Team")
             .field("isa", &self.isa)
             .field("n_threads", &self.crew.n_threads())
@@ -105,6 +127,13 @@ impl Team<'_> {
     /// Returns the number of threads, the leader among them.
     pub fn n_threads(&self) -> usize {
         self.crew.n_threads()
+    }
+
+    /// Says that a step of the pass is done, to the one who listens ([`Cpu::listen`]).
+    pub fn done(&self, step: &'static str) {
+        if let Some(listener) = self.listener {
+            listener(step);
+        }
     }
 
     /// Runs `work(idx, chunk)` for consecutive chunks of `chunk_len` elements of `data`,
