@@ -4,13 +4,17 @@
 //! both, at a depth of context. One round warms up and is dropped; the median of the others
 //! counts. Decoding reads every weight it uses once per token, so beside tokens per second
 //! stand the bytes per second this amounts to, and their share of a streaming read that is
-//! measured in the same minute over the same bytes.
+//! measured in the same minute over the same bytes. A prompt multiplies every weight it reads
+//! many times; beside it stands the share of what the multipliers could do at the clock
+//! measured before.
 
 mod geometry;
+mod peak;
+mod phases;
 mod report;
 mod workload;
 
-use clap::{Args, ValueEnum};
+use clap::{Args, ValueEnum, builder::BoolishValueParser};
 
 use crate::{
     args::{CacheArgs, CpuArgs, ModelArgs, QuietArgs},
@@ -24,6 +28,7 @@ use crate::{
 
 use self::{
     geometry::Reads,
+    phases::Phases,
     report::{Report, Row},
     workload::{Test, Workload},
 };
@@ -85,6 +90,9 @@ pub(crate) struct BenchArgs {
         default_value = "md"
     )]
     output: Form,
+    /// Say after each row where its time went, step by step; JSON always says it
+    #[arg(long, env = "APR_PHASES", value_parser = BoolishValueParser::new())]
+    phases: bool,
     #[command(flatten)]
     cache: CacheArgs,
     #[command(flatten)]
@@ -107,7 +115,9 @@ enum Form {
 pub(crate) fn run(args: &BenchArgs) -> Result<(), Error> {
     let interrupt = Interrupt::install();
     let source = Source::open(&args.model)?;
-    let engine = source.engine(&args.cpu, args.quiet)?;
+    let mut engine = source.engine(&args.cpu, args.quiet)?;
+    let wants_phases = args.phases || args.output == Form::Json;
+    let phases = wants_phases.then(|| Phases::of(&mut engine.cpu));
     let tests = tests(args, engine.model.config().n_ctx)?;
     let reads = Reads::of(&source.gguf()?, engine.model.config());
     let report = Report {
@@ -118,22 +128,39 @@ pub(crate) fn run(args: &BenchArgs) -> Result<(), Error> {
         threads: engine.cpu.n_threads().get(),
         batch_size: args.cache.batch_size(),
         weight_bytes_per_token: reads.weight_bytes,
+        peak_gops: peak::products_per_second(&engine.cpu) * 2.0 / 1e9,
     };
     let mut output = Output::new();
     if args.output != Form::Json {
         output.write(report.header(args.output == Form::Csv).as_bytes())?;
     }
-    let mut rows = Vec::new();
+    let (mut rows, mut where_time_goes) = (Vec::new(), Vec::new());
     for test in tests {
-        let row = measure(args, &source, &engine, &reads, test, &interrupt)?;
+        let bench = Bench {
+            args,
+            source: &source,
+            engine: &engine,
+            reads: &reads,
+            peak: report.peak_gops * 1e9 / 2.0,
+            phases: phases.as_ref(),
+        };
+        let row = bench.row(test, &interrupt)?;
         match args.output {
             Form::Json => rows.push(row),
-            Form::Md => output.line(&report.markdown(&row))?,
+            Form::Md => {
+                output.line(&report.markdown(&row))?;
+                if let Some(seconds) = row.phases() {
+                    where_time_goes.push(format!("{test}: {}", phases::line(seconds)));
+                }
+            }
             Form::Csv => output.line(&report.csv(&row))?,
         }
     }
     if args.output == Form::Json {
         output.json(&report.record(&rows))?;
+    }
+    for line in where_time_goes {
+        output.line(&line)?;
     }
     Ok(())
 }
@@ -168,27 +195,44 @@ fn tests(args: &BenchArgs, n_trained: usize) -> Result<Vec<Test>, Error> {
     Ok(tests)
 }
 
-fn measure(
-    args: &BenchArgs,
-    source: &Source,
-    engine: &Engine<'_>,
-    reads: &Reads,
-    test: Test,
-    interrupt: &Interrupt,
-) -> Result<Row, Error> {
-    let options = args.cache.state_options(test.n_tokens());
-    let mut workload = Workload::new(engine, options, test)?;
-    let mut seconds = Vec::new();
-    for round in 0..=args.repetitions {
-        let time = workload.round(interrupt.flag())?;
-        if round > 0 {
-            seconds.push(time.as_secs_f64());
+/// What it takes to measure.
+#[derive(Debug)]
+struct Bench<'a> {
+    args: &'a BenchArgs,
+    source: &'a Source,
+    engine: &'a Engine<'a>,
+    reads: &'a Reads,
+    /// Products per second that the processor could do.
+    peak: f64,
+    phases: Option<&'a Phases>,
+}
+
+impl Bench<'_> {
+    /// Does all rounds of a test. The first one warms up.
+    fn row(&self, test: Test, interrupt: &Interrupt) -> Result<Row, Error> {
+        let options = self.args.cache.state_options(test.n_tokens());
+        let mut workload = Workload::new(self.engine, options, test)?;
+        let mut seconds = Vec::new();
+        let mut phases = None;
+        for round in 0..=self.args.repetitions {
+            workload.prepare(interrupt.flag())?;
+            if let Some(phases) = self.phases {
+                phases.begin();
+            }
+            let time = workload.round(interrupt.flag())?;
+            if round > 0 {
+                seconds.push(time.as_secs_f64());
+                phases = self.phases.map(Phases::seconds);
+            }
         }
+        // Before the stream, which may take a buffer of its own.
+        let footprint = machine::footprint();
+        let stream = bandwidth::of_model(&self.source.gguf()?, self.engine.cpu.n_threads());
+        let kv_bytes = self.reads.kv_bytes_per_position(&self.args.cache)?;
+        let row = Row::new(test, &seconds, self.reads.bytes(test, kv_bytes), stream)
+            .with_footprint(footprint)
+            .with_products(self.reads.products(test), self.peak)
+            .with_kv_bytes(kv_bytes * test.n_tokens() as u64);
+        Ok(row.with_phases(phases))
     }
-    // Before the stream, which may take a buffer of its own.
-    let footprint = machine::footprint();
-    let stream = bandwidth::of_model(&source.gguf()?, engine.cpu.n_threads());
-    let kv_bytes = reads.kv_bytes_per_position(&args.cache)?;
-    let row = Row::new(test, &seconds, reads.bytes(test, kv_bytes), stream);
-    Ok(row.with_footprint(footprint))
 }

@@ -17,6 +17,8 @@ pub(crate) struct Memory {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Footprint {
     pub(crate) anonymous: u64,
+    /// The most it ever had, mapped files included.
+    pub(crate) peak_resident: u64,
     /// Mapped files in pages of 2 MiB.
     pub(crate) file_huge: u64,
 }
@@ -44,6 +46,7 @@ pub(crate) fn footprint() -> Option<Footprint> {
     let rollup = fs::read_to_string("/proc/self/smaps_rollup").unwrap_or_default();
     Some(Footprint {
         anonymous: kib_field(&status, "RssAnon")?,
+        peak_resident: kib_field(&status, "VmHWM")?,
         file_huge: kib_field(&rollup, "FilePmdMapped").unwrap_or_default(),
     })
 }

@@ -29,6 +29,7 @@ mod machine;
 
 mod bench;
 mod chat;
+mod clock;
 mod completions;
 mod detokenize;
 mod doctor;

@@ -3,7 +3,7 @@
 use serde::Serialize;
 use serde_json::{Value, json};
 
-use super::workload::Test;
+use super::{phases::Seconds, workload::Test};
 use crate::{
     machine::Footprint,
     units::{bytes, count},
@@ -19,6 +19,8 @@ pub(super) struct Report {
     pub(super) threads: usize,
     pub(super) batch_size: usize,
     pub(super) weight_bytes_per_token: u64,
+    /// What the multipliers could do: billions of multiplications and additions per second.
+    pub(super) peak_gops: f64,
 }
 
 /// The result of a test.
@@ -39,10 +41,18 @@ pub(super) struct Row {
     stream_gb_s: f64,
     /// `read_gb_s` in percent of `stream_gb_s`.
     share_percent: Option<f64>,
+    /// Products with weights, in percent of the peak.
+    multiply_percent: Option<f64>,
+    /// Keys and values of all positions.
+    kv_bytes: u64,
+    /// The most the process had in memory, mapped files included.
+    peak_resident_bytes: Option<u64>,
     /// Memory of the process that belongs to no file.
     anonymous_bytes: Option<u64>,
     /// Mapped files in pages of 2 MiB.
     file_huge_bytes: Option<u64>,
+    /// Seconds of the last round by step.
+    phases: Option<Seconds>,
 }
 
 impl Row {
@@ -71,23 +81,51 @@ impl Row {
             read_gb_s,
             stream_gb_s: stream / 1e9,
             share_percent: read_gb_s.map(|gb_s| 100.0 * gb_s / (stream / 1e9)),
+            multiply_percent: None,
+            kv_bytes: 0,
+            peak_resident_bytes: None,
             anonymous_bytes: None,
             file_huge_bytes: None,
+            phases: None,
         }
     }
 
     pub(super) fn with_footprint(self, footprint: Option<Footprint>) -> Self {
         Self {
+            peak_resident_bytes: footprint.map(|footprint| footprint.peak_resident),
             anonymous_bytes: footprint.map(|footprint| footprint.anonymous),
             file_huge_bytes: footprint.map(|footprint| footprint.file_huge),
             ..self
         }
     }
+
+    /// `products` are those of a round, `peak` is what could be done in a second.
+    pub(super) fn with_products(self, products: Option<u64>, peak: f64) -> Self {
+        let rounds = self.tok_s / (self.n_prompt + self.n_gen) as f64;
+        let percent = |products: u64| 100.0 * products as f64 * rounds / peak;
+        Self {
+            multiply_percent: products.map(percent),
+            ..self
+        }
+    }
+
+    pub(super) fn with_kv_bytes(self, kv_bytes: u64) -> Self {
+        Self { kv_bytes, ..self }
+    }
+
+    pub(super) fn with_phases(self, phases: Option<Seconds>) -> Self {
+        Self { phases, ..self }
+    }
+
+    pub(super) fn phases(&self) -> Option<&Seconds> {
+        self.phases.as_ref()
+    }
 }
 
 const CSV_HEADER: &str = "model,size_bytes,n_params,isa,threads,batch_size,test,n_prompt,n_gen,\
                           n_depth,tok_s,spread_tok_s,read_gb_s,stream_gb_s,share_percent,\
-                          anonymous_bytes,file_huge_bytes\n";
+                          multiply_percent,kv_bytes,peak_resident_bytes,anonymous_bytes,\
+                          file_huge_bytes\n";
 
 impl Report {
     /// The lines before the rows.
@@ -96,7 +134,15 @@ impl Report {
             return CSV_HEADER.to_owned();
         }
         let columns = ["model", "size", "params", "isa", "threads", "test"];
-        let numbers = ["tok/s", "read GB/s", "stream GB/s", "share", "anonymous"];
+        let numbers = [
+            "tok/s",
+            "read GB/s",
+            "stream GB/s",
+            "share",
+            "of peak",
+            "KV",
+            "anonymous",
+        ];
         let rule = "| --- ".repeat(columns.len()) + &"| ---: ".repeat(numbers.len());
         format!(
             "| {} | {} |\n{rule}|\n",
@@ -114,8 +160,13 @@ impl Report {
         let share = row
             .share_percent
             .map_or_else(String::new, |x| format!("{x:.0} %"));
+        let of_peak = row
+            .multiply_percent
+            .map_or_else(String::new, |x| format!("{x:.0} %"));
+        let kv = bytes(row.kv_bytes);
         format!(
-            "| {} | {size} | {params} | {} | {} | {} | {:.2} ± {:.2} | {read} | {:.1} | {share} | {anonymous} |",
+            "| {} | {size} | {params} | {} | {} | {} | {:.2} ± {:.2} | {read} | {:.1} | {share} | \
+             {of_peak} | {kv} | {anonymous} |",
             self.model.replace('|', "\\|"),
             self.isa,
             self.threads,
@@ -145,6 +196,9 @@ impl Report {
             optional(row.read_gb_s),
             format!("{:.3}", row.stream_gb_s),
             optional(row.share_percent),
+            optional(row.multiply_percent),
+            row.kv_bytes.to_string(),
+            whole(row.peak_resident_bytes),
             whole(row.anonymous_bytes),
             whole(row.file_huge_bytes),
         ];
@@ -194,6 +248,7 @@ mod tests {
             threads: 2,
             batch_size: 512,
             weight_bytes_per_token: 1,
+            peak_gops: 1.0,
         };
         let row = Row::new(TEST, &[1.0], Some(1), 1e9);
         let fields = |line: &str| line.replace("\\|", "").matches('|').count();

@@ -67,18 +67,24 @@ impl<'m> Workload<'m> {
         })
     }
 
-    /// Does the test once and returns the time, without that for the context before it,
-    /// which the round before has left in the cache.
+    /// Brings the context before the test into the cache, or back to what it was: the round
+    /// before has left it there.
+    pub(super) fn prepare(&mut self, cancel: &CancelFlag) -> Result<(), Error> {
+        match self.test.depth {
+            0 => self.sequence.clear(),
+            depth => {
+                self.sequence
+                    .prefill(&self.ids[..depth], cancel, &mut |_| ())?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Does the test once, [prepared](Self::prepare), and returns the time.
     pub(super) fn round(&mut self, cancel: &CancelFlag) -> Result<Duration, Error> {
         let Test {
             depth, n_prompt, ..
         } = self.test;
-        if depth == 0 {
-            self.sequence.clear();
-        } else {
-            self.sequence
-                .prefill(&self.ids[..depth], cancel, &mut |_| ())?;
-        }
         let begin = Instant::now();
         if n_prompt > 0 {
             // What is in the cache is kept, so only the tokens of the test are computed.

@@ -94,8 +94,20 @@ fn a_bench_has_a_row_for_each_test_in_each_form() {
     assert_eq!(decode["seconds"].as_array().unwrap().len(), 2);
     assert!(decode["share_percent"].as_f64().unwrap() > 0.0);
     assert!(record["rows"][0]["read_gb_s"].is_null());
+    assert!(record["rows"][0]["multiply_percent"].as_f64().unwrap() > 0.0);
+    assert!(decode["multiply_percent"].is_null());
+    let total: f64 = decode["phases"]
+        .as_object()
+        .unwrap()
+        .values()
+        .map(|seconds| seconds.as_f64().unwrap())
+        .sum();
+    assert!(total > 0.0);
+    assert!(decode["phases"]["attention"].is_number());
     let table = done(&["bench", "-q", "-p", "8", "-n", "0", "-r", "1"]);
     assert_eq!(stdout(&table).lines().count(), 3, "{}", stdout(&table));
+    let phases = done(&["bench", "-q", "-p", "8", "-n", "0", "-r", "1", "--phases"]);
+    assert!(stdout(&phases).contains("pp8: "), "{}", stdout(&phases));
     let csv = done(&["bench", "-q", "-p", "0", "-n", "2", "-r", "1", "-o", "csv"]);
     assert_eq!(stdout(&csv).lines().count(), 2, "{}", stdout(&csv));
 }
