@@ -28,6 +28,8 @@ mod q8_0;
 
 use bytemuck::Pod;
 
+use crate::QuantType;
+
 pub use self::dequantize::dequantize_row;
 
 pub(crate) use self::{
@@ -40,7 +42,7 @@ pub(crate) use self::{
     q2_k::BlockQ2K,
     q3_k::BlockQ3K,
     q4::{BlockQ4_0, BlockQ4_1},
-    q4_k::{BlockQ4K, BlockQ5K},
+    q4_k::{BlockQ4K, BlockQ5K, scale_min},
     q5::{BlockQ5_0, BlockQ5_1},
     q6_k::BlockQ6K,
     q8_0::BlockQ8_0,
@@ -50,10 +52,14 @@ pub(crate) use self::{
 /// `w[i] = d · scales[i / SUB] · (q[i] − ZERO) − dmin · mins[i / SUB]`, in exact
 /// arithmetic.
 pub(crate) trait SuperBlock: Pod {
+    /// The type that is made of these blocks.
+    const TYPE: QuantType;
     /// Weights that share a scale: 16 or 32.
     const SUB: usize;
     /// Zero point of the stored integers.
     const ZERO: i32;
+    /// The largest stored integer, or more.
+    const MAX: i32 = 255;
     /// Whether the format has minimums.
     const HAS_MIN: bool;
 
@@ -90,8 +96,12 @@ pub(crate) struct UnpackedSuper {
 
 /// A block of 32 weights: `w[i] = d · (q[i] − ZERO) + m`, in exact arithmetic.
 pub(crate) trait SmallBlock: Pod {
+    /// The type that is made of these blocks.
+    const TYPE: QuantType;
     /// Zero point of the stored integers.
     const ZERO: i32;
+    /// The largest stored integer, or more.
+    const MAX: i32 = 255;
     /// Whether the format has an offset `m`.
     const HAS_MIN: bool;
 

@@ -49,6 +49,8 @@ pub(crate) struct SmallPanel {
 pub(crate) struct Panels {
     pub(crate) superblocks: Vec<SuperPanel>,
     pub(crate) small: Vec<SmallPanel>,
+    /// Results of sixteen rows by token, where panels come one after the other.
+    pub(crate) totals: Vec<[f32; ROWS]>,
 }
 
 /// Returns how many tokens pass together, so that groups are of nearly equal size: nine

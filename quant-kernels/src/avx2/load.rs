@@ -41,6 +41,14 @@ pub(super) fn load_i8x16(bytes: &[i8; 16]) -> __m128i {
     unsafe { _mm_loadu_si128(bytes.as_ptr().cast()) }
 }
 
+/// Loads sixteen bytes.
+#[target_feature(enable = "avx2")]
+#[inline]
+pub(super) fn load_u8x16(bytes: &[u8; 16]) -> __m128i {
+    // SAFETY: `bytes` is valid for 16 reads; `loadu` has no alignment requirement.
+    unsafe { _mm_loadu_si128(bytes.as_ptr().cast()) }
+}
+
 /// Loads sixteen small integers.
 #[target_feature(enable = "avx2")]
 #[inline]
@@ -95,4 +103,17 @@ pub(super) fn store_pairs(out: &mut [[i16; 2]; 8], x: __m256i) {
 pub(super) fn store_f32(out: &mut [f32; 8], x: __m256) {
     // SAFETY: `out` is valid for 32 writes; `storeu` has no alignment requirement.
     unsafe { _mm256_storeu_ps(out.as_mut_ptr(), x) }
+}
+
+/// Asks memory for what lies `distance` bytes behind a block, a block's length of it.
+#[target_feature(enable = "avx2")]
+#[inline]
+pub(super) fn prefetch<B>(block: &B, distance: usize) {
+    let start = std::ptr::from_ref(block)
+        .cast::<i8>()
+        .wrapping_add(distance);
+    for line in 0..size_of::<B>().div_ceil(64) {
+        // It reads nothing, so the address may be any.
+        _mm_prefetch::<_MM_HINT_T1>(start.wrapping_add(64 * line));
+    }
 }

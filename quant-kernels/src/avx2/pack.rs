@@ -1,13 +1,21 @@
 //! Sixteen rows of blocks into a panel.
 //!
 //! As for AVX-512, with 8 × 8 transposes of dwords: every row's block is unpacked to
-//! bytes, and "eight dwords of a row" become "a dword of eight rows".
+//! bytes, common formats in registers, and "eight dwords of a row" become "a dword of eight
+//! rows".
 
 use std::arch::x86_64::*;
 
-use super::load::{load_i8x16, load_u8, look_up, store_pairs, store_u8};
+use super::{
+    load::{load_i8x16, load_u8, look_up, store_pairs, store_u8},
+    quants,
+};
 use crate::{
-    blocks::{SmallBlock, SuperBlock, UnpackedSmall, UnpackedSuper},
+    QuantType,
+    blocks::{
+        BlockQ4K, BlockQ5K, BlockQ6K, SmallBlock, SuperBlock, UnpackedSmall, UnpackedSuper,
+        scale_min,
+    },
     panel::{ROWS, SmallPanel, SuperPanel},
 };
 
@@ -19,9 +27,16 @@ pub(super) fn superblocks<B: SuperBlock>(rows: [&B; ROWS], panel: &mut SuperPane
     let mut scales = [[0i8; 16]; ROWS];
     let mut mins = [[0i8; 16]; ROWS];
     for (r, block) in rows.into_iter().enumerate() {
-        block.unpack_codes(&mut unpacked);
-        for (eighth, bytes) in q.iter_mut().zip(unpacked.q.as_chunks::<32>().0) {
-            eighth[r] = *bytes;
+        if quants::is_known::<B>() {
+            for (eighth, bytes) in q.iter_mut().zip(quants::superblock(block)) {
+                store_u8(&mut eighth[r], bytes);
+            }
+            header(block, &mut unpacked);
+        } else {
+            block.unpack_codes(&mut unpacked);
+            for (eighth, bytes) in q.iter_mut().zip(unpacked.q.as_chunks::<32>().0) {
+                eighth[r] = *bytes;
+            }
         }
         (scales[r], mins[r]) = (unpacked.scales, unpacked.mins);
         (panel.d[r], panel.dmin[r]) = (unpacked.d, unpacked.dmin);
@@ -58,6 +73,28 @@ pub(super) fn superblocks<B: SuperBlock>(rows: [&B; ROWS], panel: &mut SuperPane
             store_pairs(&mut panel.mins[i].as_chunks_mut::<8>().0[half], mins);
         }
     }
+}
+
+/// Unpacks scales, minimums and factors of a format that [`quants`] knows.
+#[inline(always)]
+fn header<B: SuperBlock>(block: &B, out: &mut UnpackedSuper) {
+    let (scales, d, dmin) = match B::TYPE {
+        QuantType::Q4_K => {
+            let block: &BlockQ4K = bytemuck::cast_ref(block);
+            (&block.scales, block.d, block.dmin)
+        }
+        QuantType::Q5_K => {
+            let block: &BlockQ5K = bytemuck::cast_ref(block);
+            (&block.scales, block.d, block.dmin)
+        }
+        _ => {
+            let block: &BlockQ6K = bytemuck::cast_ref(block);
+            (out.scales, out.d) = (block.scales, block.d.to_f32());
+            return;
+        }
+    };
+    [out.scales, out.mins] = scale_min(scales);
+    (out.d, out.dmin) = (d.to_f32(), dmin.to_f32());
 }
 
 #[target_feature(enable = "avx2")]

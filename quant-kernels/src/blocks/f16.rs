@@ -16,7 +16,13 @@ impl F16Le {
     /// Returns the value, exactly.
     #[inline(always)]
     pub(crate) const fn to_f32(self) -> f32 {
-        f16_to_f32(u16::from_le_bytes(self.0))
+        f16_to_f32(self.to_bits())
+    }
+
+    /// Returns the bits.
+    #[inline(always)]
+    pub(crate) const fn to_bits(self) -> u16 {
+        u16::from_le_bytes(self.0)
     }
 
     /// Returns the half nearest to `value`, ties to even, infinite beyond the range.

@@ -5,6 +5,8 @@
 
 use bytemuck::{Pod, Zeroable};
 
+use crate::QuantType;
+
 use super::{F16Le, SuperBlock, UnpackedSuper, f16_to_f32, grids};
 
 /// 256 weights in 50 bytes: `w = d · (2 · s + 1) · (g ± 1/8)`, scale and sign of the
@@ -48,6 +50,7 @@ pub(crate) struct BlockIq1M {
 }
 
 impl SuperBlock for BlockIq1S {
+    const TYPE: QuantType = QuantType::IQ1_S;
     const SUB: usize = 32;
     const ZERO: i32 = 16;
     const HAS_MIN: bool = false;
@@ -70,6 +73,7 @@ impl SuperBlock for BlockIq1S {
 }
 
 impl SuperBlock for BlockIq1M {
+    const TYPE: QuantType = QuantType::IQ1_M;
     const SUB: usize = 16;
     const ZERO: i32 = 16;
     const HAS_MIN: bool = false;

@@ -6,6 +6,8 @@
 
 use bytemuck::{Pod, Zeroable};
 
+use crate::QuantType;
+
 use super::{F16Le, SuperBlock, UnpackedSuper, grids};
 
 /// 256 weights in 66 bytes: `w = d · (s + 1/2) / 4 · ±g`, scale per 32.
@@ -75,6 +77,7 @@ pub(crate) struct BlockIq2S {
 }
 
 impl SuperBlock for BlockIq2Xxs {
+    const TYPE: QuantType = QuantType::IQ2_XXS;
     const SUB: usize = 32;
     const ZERO: i32 = 64;
     const HAS_MIN: bool = false;
@@ -95,6 +98,7 @@ impl SuperBlock for BlockIq2Xxs {
 }
 
 impl SuperBlock for BlockIq2Xs {
+    const TYPE: QuantType = QuantType::IQ2_XS;
     const SUB: usize = 16;
     const ZERO: i32 = 64;
     const HAS_MIN: bool = false;
@@ -113,6 +117,7 @@ impl SuperBlock for BlockIq2Xs {
 }
 
 impl SuperBlock for BlockIq2S {
+    const TYPE: QuantType = QuantType::IQ2_S;
     const SUB: usize = 16;
     const ZERO: i32 = 64;
     const HAS_MIN: bool = false;

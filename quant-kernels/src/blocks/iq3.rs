@@ -2,6 +2,8 @@
 
 use bytemuck::{Pod, Zeroable};
 
+use crate::QuantType;
+
 use super::{F16Le, SuperBlock, UnpackedSuper, grids};
 
 /// 256 weights in 98 bytes: `w = d · (s + 1/2) / 2 · ±g`, scale per 32.
@@ -46,6 +48,7 @@ pub(crate) struct BlockIq3S {
 }
 
 impl SuperBlock for BlockIq3Xxs {
+    const TYPE: QuantType = QuantType::IQ3_XXS;
     const SUB: usize = 32;
     const ZERO: i32 = 64;
     const HAS_MIN: bool = false;
@@ -72,6 +75,7 @@ impl SuperBlock for BlockIq3Xxs {
 }
 
 impl SuperBlock for BlockIq3S {
+    const TYPE: QuantType = QuantType::IQ3_S;
     const SUB: usize = 32;
     const ZERO: i32 = 16;
     const HAS_MIN: bool = false;

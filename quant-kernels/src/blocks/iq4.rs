@@ -2,6 +2,8 @@
 
 use bytemuck::{Pod, Zeroable};
 
+use crate::QuantType;
+
 use super::{
     F16Le, SmallBlock, SuperBlock, UnpackedSmall, UnpackedSuper, look_up, nibbles_16,
     pack_nibbles_16,
@@ -68,6 +70,16 @@ impl BlockIq4Nl {
 }
 
 impl BlockIq4Xs {
+    /// Returns the scales of the sub-blocks.
+    #[inline(always)]
+    pub(crate) fn scales(&self) -> [i8; 8] {
+        let high = u16::from_le_bytes(self.scales_h);
+        std::array::from_fn(|s| {
+            let low = self.scales_l[s / 2] >> (4 * (s % 2)) & 15;
+            low.cast_signed() + ((high >> (2 * s) & 3) << 4) as i8 - 32
+        })
+    }
+
     /// Packs codes into the table; scales are from −32 to 31.
     pub(crate) fn pack(d: F16Le, scales: &[i8; 8], codes: &[u8; 256]) -> Self {
         let (mut high, mut scales_l) = (0, [0; 4]);
@@ -88,6 +100,7 @@ impl BlockIq4Xs {
 }
 
 impl SmallBlock for BlockIq4Nl {
+    const TYPE: QuantType = QuantType::IQ4_NL;
     const ZERO: i32 = 128;
     const HAS_MIN: bool = false;
     const TABLE: Option<[u8; 16]> = Some(BIASED);
@@ -107,6 +120,7 @@ impl SmallBlock for BlockIq4Nl {
 }
 
 impl SuperBlock for BlockIq4Xs {
+    const TYPE: QuantType = QuantType::IQ4_XS;
     const SUB: usize = 32;
     const ZERO: i32 = 128;
     const HAS_MIN: bool = false;
@@ -122,12 +136,10 @@ impl SuperBlock for BlockIq4Xs {
 
     #[inline(always)]
     fn unpack_codes(&self, out: &mut UnpackedSuper) {
-        let high = u16::from_le_bytes(self.scales_h);
         for s in 0..8 {
             out.q.as_chunks_mut::<32>().0[s] = nibbles_16(&self.qs[s]);
-            let low = self.scales_l[s / 2] >> (4 * (s % 2)) & 15;
-            out.scales[s] = low.cast_signed() + ((high >> (2 * s) & 3) << 4) as i8 - 32;
         }
+        out.scales[..8].copy_from_slice(&self.scales());
         out.mins = [0; 16];
         out.d = self.d.to_f32();
         out.dmin = 0.0;

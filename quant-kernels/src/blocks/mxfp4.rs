@@ -6,6 +6,8 @@
 
 use bytemuck::{Pod, Zeroable};
 
+use crate::QuantType;
+
 use super::{SmallBlock, UnpackedSmall, look_up, nibbles_16, pack_nibbles_16};
 
 /// Twice the sixteen values of E2M1 (`kvalues_mxfp4`).
@@ -47,7 +49,9 @@ impl BlockMxfp4 {
 }
 
 impl SmallBlock for BlockMxfp4 {
+    const TYPE: QuantType = QuantType::MXFP4;
     const ZERO: i32 = 12;
+    const MAX: i32 = 24;
     const HAS_MIN: bool = false;
     const TABLE: Option<[u8; 16]> = Some(BIASED);
 

@@ -2,6 +2,8 @@
 
 use bytemuck::{Pod, Zeroable};
 
+use crate::QuantType;
+
 use super::{F16Le, SuperBlock, UnpackedSuper, pack_two_bits, two_bits};
 
 /// 256 weights in 84 bytes: `w = d · scale[s] · q − dmin · min[s]`, s = sub-block of 16.
@@ -44,8 +46,10 @@ impl BlockQ2K {
 }
 
 impl SuperBlock for BlockQ2K {
+    const TYPE: QuantType = QuantType::Q2_K;
     const SUB: usize = 16;
     const ZERO: i32 = 0;
+    const MAX: i32 = 3;
     const HAS_MIN: bool = true;
 
     #[inline(always)]

@@ -2,6 +2,8 @@
 
 use bytemuck::{Pod, Zeroable};
 
+use crate::QuantType;
+
 use super::{F16Le, SuperBlock, UnpackedSuper, pack_two_bits, two_bits};
 
 /// 256 weights in 110 bytes: `w = d · (scale[s] − 32) · (q − 4)`, s = sub-block of 16.
@@ -42,8 +44,10 @@ impl BlockQ3K {
 }
 
 impl SuperBlock for BlockQ3K {
+    const TYPE: QuantType = QuantType::Q3_K;
     const SUB: usize = 16;
     const ZERO: i32 = 4;
+    const MAX: i32 = 7;
     const HAS_MIN: bool = false;
 
     #[inline(always)]

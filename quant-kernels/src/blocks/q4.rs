@@ -2,6 +2,8 @@
 
 use bytemuck::{Pod, Zeroable};
 
+use crate::QuantType;
+
 use super::{F16Le, SmallBlock, UnpackedSmall, nibbles_16, pack_nibbles_16};
 
 /// 32 weights in 18 bytes: `w = d · (q − 8)`.
@@ -55,7 +57,9 @@ impl BlockQ4_1 {
 }
 
 impl SmallBlock for BlockQ4_0 {
+    const TYPE: QuantType = QuantType::Q4_0;
     const ZERO: i32 = 8;
+    const MAX: i32 = 15;
     const HAS_MIN: bool = false;
 
     #[inline(always)]
@@ -67,7 +71,9 @@ impl SmallBlock for BlockQ4_0 {
 }
 
 impl SmallBlock for BlockQ4_1 {
+    const TYPE: QuantType = QuantType::Q4_1;
     const ZERO: i32 = 0;
+    const MAX: i32 = 15;
     const HAS_MIN: bool = true;
 
     #[inline(always)]

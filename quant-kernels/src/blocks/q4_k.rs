@@ -2,6 +2,8 @@
 
 use bytemuck::{Pod, Zeroable};
 
+use crate::QuantType;
+
 use super::{F16Le, SuperBlock, UnpackedSuper};
 
 /// 256 weights in 144 bytes: `w = d · scale[s] · q − dmin · min[s]`, s = sub-block of 32.
@@ -87,8 +89,10 @@ impl BlockQ5K {
 }
 
 impl SuperBlock for BlockQ4K {
+    const TYPE: QuantType = QuantType::Q4_K;
     const SUB: usize = 32;
     const ZERO: i32 = 0;
+    const MAX: i32 = 15;
     const HAS_MIN: bool = true;
 
     #[inline(always)]
@@ -101,8 +105,10 @@ impl SuperBlock for BlockQ4K {
 }
 
 impl SuperBlock for BlockQ5K {
+    const TYPE: QuantType = QuantType::Q5_K;
     const SUB: usize = 32;
     const ZERO: i32 = 0;
+    const MAX: i32 = 31;
     const HAS_MIN: bool = true;
 
     #[inline(always)]

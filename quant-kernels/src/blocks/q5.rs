@@ -2,6 +2,8 @@
 
 use bytemuck::{Pod, Zeroable};
 
+use crate::QuantType;
+
 use super::{F16Le, SmallBlock, UnpackedSmall, nibbles_16, pack_nibbles_16};
 
 /// 32 weights in 22 bytes: `w = d · (q − 16)`.
@@ -59,7 +61,9 @@ impl BlockQ5_1 {
 }
 
 impl SmallBlock for BlockQ5_0 {
+    const TYPE: QuantType = QuantType::Q5_0;
     const ZERO: i32 = 16;
+    const MAX: i32 = 31;
     const HAS_MIN: bool = false;
 
     #[inline(always)]
@@ -71,7 +75,9 @@ impl SmallBlock for BlockQ5_0 {
 }
 
 impl SmallBlock for BlockQ5_1 {
+    const TYPE: QuantType = QuantType::Q5_1;
     const ZERO: i32 = 0;
+    const MAX: i32 = 31;
     const HAS_MIN: bool = true;
 
     #[inline(always)]

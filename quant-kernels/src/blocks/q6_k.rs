@@ -2,6 +2,8 @@
 
 use bytemuck::{Pod, Zeroable};
 
+use crate::QuantType;
+
 use super::{F16Le, SuperBlock, UnpackedSuper};
 
 /// 256 weights in 210 bytes: `w = d · scale[s] · (q − 32)`, s = sub-block of 16.
@@ -50,8 +52,10 @@ impl BlockQ6K {
 }
 
 impl SuperBlock for BlockQ6K {
+    const TYPE: QuantType = QuantType::Q6_K;
     const SUB: usize = 16;
     const ZERO: i32 = 32;
+    const MAX: i32 = 63;
     const HAS_MIN: bool = false;
 
     #[inline(always)]

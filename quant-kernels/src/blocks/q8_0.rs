@@ -2,6 +2,8 @@
 
 use bytemuck::{Pod, Zeroable};
 
+use crate::QuantType;
+
 use super::{F16Le, SmallBlock, UnpackedSmall};
 
 /// 32 weights in 34 bytes: `w = d · q`.
@@ -19,6 +21,7 @@ pub(crate) struct BlockQ8_0 {
 }
 
 impl SmallBlock for BlockQ8_0 {
+    const TYPE: QuantType = QuantType::Q8_0;
     const ZERO: i32 = 128;
     const HAS_MIN: bool = false;
 
