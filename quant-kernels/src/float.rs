@@ -71,7 +71,7 @@ impl FloatWeight for Bf16 {
     }
 }
 
-/// Rows and tokens of a tile.
+/// Rows of a tile, and most tokens.
 const TILE: usize = 4;
 
 /// A strip of a matrix of floats.
@@ -98,58 +98,71 @@ impl<F: FloatWeight> LaneOp for FloatStrip<'_, '_, F> {
         let Self { strip, out, .. } = self;
         let (n_rows, n_tokens) = (strip.w.n_rows(), strip.x_rows.len());
         for row in (0..n_rows).step_by(TILE) {
-            // Beyond the last row the tile repeats it and drops the result.
-            let rows = std::array::from_fn(|i| strip.blocks::<F::Bytes>((row + i).min(n_rows - 1)));
-            let live_rows = TILE.min(n_rows - row);
             let mut token = 0;
             while token < n_tokens {
-                if n_tokens - token >= TILE {
-                    let x = std::array::from_fn(|i| strip.x.float_row(strip.x_row(token + i)));
-                    let sums = tile::<L, F, TILE>(rows, x);
-                    put(&sums, token, row, live_rows, out);
-                    token += TILE;
+                let left = n_tokens - token;
+                token += if L::TILE_TOKENS == TILE && left >= TILE {
+                    rows::<L, F, TILE, TILE>(strip, row, token, out)
+                } else if L::TILE_TOKENS == 2 && left >= 2 {
+                    rows::<L, F, 2, 2>(strip, row, token, out)
                 } else {
-                    let sums = tile::<L, F, 1>(rows, [strip.x.float_row(strip.x_row(token))]);
-                    put(&sums, token, row, live_rows, out);
-                    token += 1;
-                }
+                    rows::<L, F, TILE, 1>(strip, row, token, out)
+                };
             }
         }
     }
 }
 
+/// Multiplies [`TILE`] rows with `N` tokens, `R` rows at once, and returns `N`.
 #[inline(always)]
-fn put(sums: &[[f32; TILE]], token: usize, row: usize, live: usize, out: &mut TileMut<'_>) {
-    for (i, sums) in sums.iter().enumerate() {
-        out.row(token + i)[row..row + live].copy_from_slice(&sums[..live]);
+fn rows<L: F32x16, F: FloatWeight, const R: usize, const N: usize>(
+    strip: Strip<'_>,
+    first: usize,
+    token: usize,
+    out: &mut TileMut<'_>,
+) -> usize {
+    let n_rows = strip.w.n_rows();
+    let x = std::array::from_fn(|t| strip.x.float_row(strip.x_row(token + t)));
+    for row in (first..n_rows.min(first + TILE)).step_by(R) {
+        // Beyond the last row the tile repeats it and drops the result.
+        let w = std::array::from_fn(|r| strip.blocks::<F::Bytes>((row + r).min(n_rows - 1)));
+        let live = R.min(n_rows - row);
+        for (t, sums) in tile::<L, F, R, N>(w, x).iter().enumerate() {
+            out.row(token + t)[row..row + live].copy_from_slice(&sums[..live]);
+        }
     }
+    N
 }
 
 /// Returns `[token][row]` dot products.
 #[inline(always)]
-fn tile<L: F32x16, F: FloatWeight, const N: usize>(
-    rows: [&[F::Bytes]; TILE],
+fn tile<L: F32x16, F: FloatWeight, const R: usize, const N: usize>(
+    rows: [&[F::Bytes]; R],
     x: [&[f32]; N],
-) -> [[f32; TILE]; N] {
+) -> [[f32; R]; N] {
     // Plain loops: a closure would not take on the instruction set of this function.
-    let mut sums = [[L::splat(0.0); TILE]; N];
+    let mut sums = [[L::splat(0.0); R]; N];
     let rows_of = rows.map(|row| row.as_chunks::<16>());
     let x_of = x.map(|x| x.as_chunks::<16>());
-    for i in 0..x_of[0].0.len() {
-        let mut w = [L::splat(0.0); TILE];
-        for r in 0..TILE {
-            w[r] = F::load(&rows_of[r].0[i]);
+    // One length for all, so that the loop checks no bounds.
+    let len = x_of[0].0.len();
+    let whole_rows = rows_of.map(|row| &row.0[..len]);
+    let whole_x = x_of.map(|x| &x.0[..len]);
+    for i in 0..len {
+        let mut w = [L::splat(0.0); R];
+        for r in 0..R {
+            w[r] = F::load(&whole_rows[r][i]);
         }
         for t in 0..N {
-            let x = L::load(&x_of[t].0[i]);
-            for r in 0..TILE {
+            let x = L::load(&whole_x[t][i]);
+            for r in 0..R {
                 sums[t][r] = w[r].mul_add(x, sums[t][r]);
             }
         }
     }
     let rest = x_of[0].1.len();
     if rest > 0 {
-        for r in 0..TILE {
+        for r in 0..R {
             let mut w = [0.0; 16];
             for (w, bytes) in w.iter_mut().zip(rows_of[r].1) {
                 *w = F::get(bytes);
@@ -160,9 +173,9 @@ fn tile<L: F32x16, F: FloatWeight, const N: usize>(
             }
         }
     }
-    let mut totals = [[0.0; TILE]; N];
+    let mut totals = [[0.0; R]; N];
     for t in 0..N {
-        for r in 0..TILE {
+        for r in 0..R {
             totals[t][r] = sums[t][r].sum();
         }
     }

@@ -14,6 +14,9 @@ use crate::{Isa, isa::Kind};
 
 /// Sixteen lanes of `f32`.
 pub(crate) trait F32x16: Copy {
+    /// Tokens of a tile of float products: its sums and weights stay in registers.
+    const TILE_TOKENS: usize = 4;
+
     /// All lanes `x`.
     fn splat(x: f32) -> Self;
     /// Loads sixteen floats.

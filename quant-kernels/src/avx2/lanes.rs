@@ -24,6 +24,8 @@ use crate::lanes::F32x16;
 pub(super) struct Lanes(__m256, __m256);
 
 impl F32x16 for Lanes {
+    const TILE_TOKENS: usize = 2;
+
     #[inline(always)]
     fn splat(x: f32) -> Self {
         let x = unsafe { _mm256_set1_ps(x) };
@@ -41,19 +43,19 @@ impl F32x16 for Lanes {
     #[inline(always)]
     fn load_f16(x: &[u16; 16]) -> Self {
         unsafe {
-            let bits = _mm256_loadu_si256(x.as_ptr().cast());
+            let halves = x.as_ptr().cast::<__m128i>();
             Self(
-                _mm256_cvtph_ps(_mm256_castsi256_si128(bits)),
-                _mm256_cvtph_ps(_mm256_extracti128_si256::<1>(bits)),
+                _mm256_cvtph_ps(_mm_loadu_si128(halves)),
+                _mm256_cvtph_ps(_mm_loadu_si128(halves.add(1))),
             )
         }
     }
     #[inline(always)]
     fn load_bf16(x: &[u16; 16]) -> Self {
         unsafe {
-            let bits = _mm256_loadu_si256(x.as_ptr().cast());
-            let low = _mm256_cvtepu16_epi32(_mm256_castsi256_si128(bits));
-            let high = _mm256_cvtepu16_epi32(_mm256_extracti128_si256::<1>(bits));
+            let halves = x.as_ptr().cast::<__m128i>();
+            let low = _mm256_cvtepu16_epi32(_mm_loadu_si128(halves));
+            let high = _mm256_cvtepu16_epi32(_mm_loadu_si128(halves.add(1)));
             Self(
                 _mm256_castsi256_ps(_mm256_slli_epi32::<16>(low)),
                 _mm256_castsi256_ps(_mm256_slli_epi32::<16>(high)),
