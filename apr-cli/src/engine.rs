@@ -2,6 +2,7 @@
 
 use std::{
     num::NonZeroUsize,
+    panic::resume_unwind,
     thread,
     time::{Duration, Instant},
 };
@@ -102,9 +103,15 @@ impl Source {
         let gguf = self.gguf()?;
         let within = Error::within(self.file.path());
         let model = Model::from_gguf(&gguf).map_err(|error| within(error.into()))?;
-        let tokenizer =
-            Tokenizer::from_gguf(gguf.metadata()).map_err(|error| within(error.into()))?;
-        self.prefetch(quiet);
+        // Both take a good part of the time to the first token, and neither needs the other.
+        let tokenizer = thread::scope(|scope| {
+            let tokenizer = scope.spawn(|| Tokenizer::from_gguf(gguf.metadata()));
+            self.prefetch(quiet);
+            tokenizer
+                .join()
+                .unwrap_or_else(|panic| resume_unwind(panic))
+        })
+        .map_err(|error| within(error.into()))?;
         let cpu = self::cpu(cpu, quiet)?;
         Ok(Engine {
             cpu,
