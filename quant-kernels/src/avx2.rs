@@ -13,6 +13,8 @@ mod quants;
 mod row;
 mod tile;
 
+pub(crate) use self::pack::transpose;
+
 use crate::{
     blocks::{SmallBlock, SuperBlock},
     float::{FloatStrip, FloatWeight},

@@ -9,6 +9,7 @@
 mod lanes;
 mod load;
 mod pack;
+mod quants;
 mod row;
 mod tile;
 
@@ -55,7 +56,7 @@ impl StripKernel for Kernel<'_, '_> {
             unsafe { row::superblocks::<B>(strip, out) }
         } else {
             // SAFETY: only `strip`, which has the features, makes a `Kernel`.
-            unsafe { tile::superblocks::<B>(strip, &mut panels.superblocks, out) }
+            unsafe { tile::superblocks::<B>(strip, panels, out) }
         }
     }
 
@@ -66,7 +67,7 @@ impl StripKernel for Kernel<'_, '_> {
             unsafe { row::small_blocks::<B>(strip, out) }
         } else {
             // SAFETY: only `strip`, which has the features, makes a `Kernel`.
-            unsafe { tile::small_blocks::<B>(strip, &mut panels.small, out) }
+            unsafe { tile::small_blocks::<B>(strip, panels, out) }
         }
     }
 

@@ -40,7 +40,7 @@ pub(crate) use self::{
     iq4::{BlockIq4Nl, BlockIq4Xs, IQ4_VALUES},
     mxfp4::{BlockMxfp4, MXFP4_VALUES, half_power},
     q2_k::BlockQ2K,
-    q3_k::BlockQ3K,
+    q3_k::{BlockQ3K, unpack_scales},
     q4::{BlockQ4_0, BlockQ4_1},
     q4_k::{BlockQ4K, BlockQ5K, scale_min},
     q5::{BlockQ5_0, BlockQ5_1},

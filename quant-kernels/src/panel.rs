@@ -8,6 +8,8 @@
 //! panels of sixteen rows stay in the first and second cache while all tokens pass over
 //! them.
 
+use std::ops::Range;
+
 use bytemuck::Zeroable;
 
 /// Rows of a panel.
@@ -19,7 +21,8 @@ pub(crate) const TOKENS: usize = 8;
 #[derive(Clone, Copy, Debug, Zeroable)]
 #[repr(C, align(64))]
 pub(crate) struct SuperPanel {
-    /// `q[i]` holds stored integers `4·i..4·i + 4` of every row.
+    /// `q[i]` holds stored integers `4·i..4·i + 4` of every row. An instruction set may keep
+    /// two in a byte, in an order of its own.
     pub(crate) q: [[u8; 4 * ROWS]; 64],
     /// Integer scales of every row, by sub-block.
     pub(crate) scales: [[i32; ROWS]; 16],
@@ -53,10 +56,12 @@ pub(crate) struct Panels {
     pub(crate) totals: Vec<[f32; ROWS]>,
 }
 
-/// Returns how many tokens pass together, so that groups are of nearly equal size: nine
-/// tokens go as five and four.
-pub(crate) fn group_len(n_tokens: usize) -> usize {
-    n_tokens.div_ceil(n_tokens.div_ceil(TOKENS).max(1))
+/// Divides tokens into groups that pass together, of nearly equal size: nine go as four and
+/// five. From four tokens on no group has fewer than four.
+pub(crate) fn groups(n_tokens: usize) -> impl Iterator<Item = Range<usize>> {
+    let n_groups = n_tokens.div_ceil(TOKENS);
+    let start = move |group: usize| group * n_tokens / n_groups;
+    (0..n_groups).map(move |group| start(group)..start(group + 1))
 }
 
 #[cfg(test)]
@@ -65,6 +70,13 @@ mod tests {
 
     #[test]
     fn groups_are_nearly_equal() {
-        assert_eq!([1, 8, 9, 16, 17, 20].map(group_len), [1, 8, 5, 8, 6, 7]);
+        let sizes = |n| groups(n).map(|group| group.len()).collect::<Vec<_>>();
+        assert_eq!(sizes(8), [8]);
+        assert_eq!(sizes(9), [4, 5]);
+        assert_eq!(sizes(20), [6, 7, 7]);
+        for n in 4..200 {
+            assert_eq!(sizes(n).iter().sum::<usize>(), n);
+            assert!(sizes(n).iter().all(|size| (4..=8).contains(size)));
+        }
     }
 }

@@ -150,7 +150,7 @@ fn widened(bytes: &[[i8; 16]; 8]) -> [__m256i; 8] {
 /// Transposes 8 × 8 dwords.
 #[target_feature(enable = "avx2")]
 #[inline]
-fn transpose(mut x: [__m256i; 8]) -> [__m256i; 8] {
+pub(crate) fn transpose(mut x: [__m256i; 8]) -> [__m256i; 8] {
     let mut y = x;
     for i in 0..4 {
         y[2 * i] = _mm256_unpacklo_epi32(x[2 * i], x[2 * i + 1]);

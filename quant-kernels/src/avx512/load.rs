@@ -21,15 +21,6 @@ pub(super) fn look_up(table: Option<[u8; 16]>, codes: __m512i) -> __m512i {
     }
 }
 
-/// As [`look_up`], for 32 codes.
-#[target_feature(enable = "avx512f,avx512bw,avx512vl")]
-#[inline]
-pub(super) fn look_up_32(table: Option<[u8; 16]>, codes: __m256i) -> __m256i {
-    match table {
-        Some(table) => _mm256_shuffle_epi8(_mm256_broadcastsi128_si256(table_of(table)), codes),
-        None => codes,
-    }
-}
 
 #[target_feature(enable = "avx512f")]
 #[inline]
@@ -52,6 +43,14 @@ pub(super) fn load_i8(bytes: &[i8; 64]) -> __m512i {
 pub(super) fn load_i32(x: &[i32; 16]) -> __m512i {
     // SAFETY: `x` is valid for 64 reads; `loadu` has no alignment requirement.
     unsafe { _mm512_loadu_si512(x.as_ptr().cast()) }
+}
+
+/// Loads eight integers.
+#[target_feature(enable = "avx512f")]
+#[inline]
+pub(super) fn load_i32x8(x: &[i32; 8]) -> __m256i {
+    // SAFETY: `x` is valid for 32 reads; `loadu` has no alignment requirement.
+    unsafe { _mm256_loadu_si256(x.as_ptr().cast()) }
 }
 
 /// Loads sixteen pairs of small integers.
@@ -78,14 +77,6 @@ pub(super) fn load_i16(x: &[i16; 16]) -> __m256i {
     unsafe { _mm256_loadu_si256(x.as_ptr().cast()) }
 }
 
-/// Loads 32 signed bytes.
-#[target_feature(enable = "avx512f")]
-#[inline]
-pub(super) fn load_i8x32(bytes: &[i8; 32]) -> __m256i {
-    // SAFETY: `bytes` is valid for 32 reads; `loadu` has no alignment requirement.
-    unsafe { _mm256_loadu_si256(bytes.as_ptr().cast()) }
-}
-
 /// Loads sixteen signed bytes.
 #[target_feature(enable = "avx512f")]
 #[inline]
@@ -100,6 +91,22 @@ pub(super) fn load_i8x16(bytes: &[i8; 16]) -> __m128i {
 pub(super) fn load_u8x32(bytes: &[u8; 32]) -> __m256i {
     // SAFETY: `bytes` is valid for 32 reads; `loadu` has no alignment requirement.
     unsafe { _mm256_loadu_si256(bytes.as_ptr().cast()) }
+}
+
+/// Loads sixteen bytes.
+#[target_feature(enable = "avx512f")]
+#[inline]
+pub(super) fn load_u8x16(bytes: &[u8; 16]) -> __m128i {
+    // SAFETY: `bytes` is valid for 16 reads; `loadu` has no alignment requirement.
+    unsafe { _mm_loadu_si128(bytes.as_ptr().cast()) }
+}
+
+/// Loads eight small unsigned integers.
+#[target_feature(enable = "avx512f")]
+#[inline]
+pub(super) fn load_u16x8(x: &[u16; 8]) -> __m128i {
+    // SAFETY: `x` is valid for 16 reads; `loadu` has no alignment requirement.
+    unsafe { _mm_loadu_si128(x.as_ptr().cast()) }
 }
 
 /// Loads eight small integers.
@@ -140,4 +147,15 @@ pub(super) fn store_pairs(out: &mut [[i16; 2]; 16], x: __m512i) {
 pub(super) fn store_f32(out: &mut [f32; 16], x: __m512) {
     // SAFETY: `out` is valid for 64 writes; `storeu` has no alignment requirement.
     unsafe { _mm512_storeu_ps(out.as_mut_ptr(), x) }
+}
+
+/// Asks memory for `len` bytes, `distance` bytes behind the start of a block.
+#[target_feature(enable = "avx512f")]
+#[inline]
+pub(super) fn prefetch<B>(block: &B, len: usize, distance: usize) {
+    let start = std::ptr::from_ref(block).cast::<i8>().wrapping_add(distance);
+    for line in 0..len.div_ceil(64) {
+        // It reads nothing, so the address may be any.
+        _mm_prefetch::<_MM_HINT_T1>(start.wrapping_add(64 * line));
+    }
 }

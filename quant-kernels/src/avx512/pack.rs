@@ -1,112 +1,144 @@
 //! Sixteen rows of blocks into a panel.
 //!
-//! Every row's block is unpacked to bytes; then 16 × 16 transposes of dwords turn "sixteen
-//! dwords of a row" into "a dword of sixteen rows". The scales and minimums of a row, widened,
-//! are 64 bytes and pass the same transpose as pairs.
+//! The bytes of a block are not unpacked first: sixteen bytes of each of sixteen rows are
+//! loaded into four registers and transposed as they are, which makes four registers of a
+//! dword of every row. Shifts and masks then unpack the integers of all rows at once, and the
+//! scales likewise ([`superblock`], [`small_block`]). Formats whose weights are points of a
+//! grid pass through memory: their blocks are unpacked one by one, and the integers
+//! transposed.
+
+mod small_block;
+mod superblock;
 
 use std::arch::x86_64::*;
 
-use super::load::{load_i8x32, load_u8, look_up, store_i32, store_pairs, store_u8};
+use super::load::{load_u8x16, look_up, store_i32, store_u8};
 use crate::{
-    blocks::{SmallBlock, SuperBlock, UnpackedSmall, UnpackedSuper},
+    QuantType,
+    blocks::{SmallBlock, SuperBlock, UnpackedSuper},
     panel::{ROWS, SmallPanel, SuperPanel},
 };
 
-/// Packs one superblock of each row.
+/// Whether a panel of this format keeps two weights in a byte, as the file does: weights of
+/// sub-blocks 2 · p in the low, of 2 · p + 1 in the high nibbles of dwords 8 · p and on.
+pub(super) const fn is_packed<B: SuperBlock>() -> bool {
+    matches!(B::TYPE, QuantType::Q4_K)
+}
+
+/// Packs one superblock of each row. Minimums are written only where the format has them.
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")]
 pub(super) fn superblocks<B: SuperBlock>(rows: [&B; ROWS], panel: &mut SuperPanel) {
+    match B::TYPE {
+        QuantType::Q2_K => superblock::q2_k(cast(rows), panel),
+        QuantType::Q3_K => superblock::q3_k(cast(rows), panel),
+        QuantType::Q4_K => superblock::q4_k(cast(rows), panel),
+        QuantType::Q5_K => superblock::q5_k(cast(rows), panel),
+        QuantType::Q6_K => superblock::q6_k(cast(rows), panel),
+        QuantType::IQ4_XS => superblock::iq4_xs(cast(rows), B::TABLE, panel),
+        _ => through_memory(rows, panel),
+    }
+}
+
+/// Packs one small block of each row.
+#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")]
+pub(super) fn small_blocks<B: SmallBlock>(rows: [&B; ROWS], panel: &mut SmallPanel) {
+    match B::TYPE {
+        QuantType::Q4_0 => small_block::q4_0(cast(rows), panel),
+        QuantType::Q4_1 => small_block::q4_1(cast(rows), panel),
+        QuantType::Q5_0 => small_block::q5_0(cast(rows), panel),
+        QuantType::Q5_1 => small_block::q5_1(cast(rows), panel),
+        QuantType::Q8_0 => small_block::q8_0(cast(rows), panel),
+        QuantType::IQ4_NL => small_block::iq4_nl(cast(rows), B::TABLE, panel),
+        QuantType::MXFP4 => small_block::mxfp4(cast(rows), B::TABLE, panel),
+        _ => unreachable!("no type of small blocks"),
+    }
+}
+
+/// The same blocks under the name of their type.
+fn cast<B: bytemuck::Pod, T: bytemuck::AnyBitPattern>(rows: [&B; ROWS]) -> [&T; ROWS] {
+    rows.map(bytemuck::cast_ref)
+}
+
+/// Packs blocks that portable code unpacks.
+#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")]
+fn through_memory<B: SuperBlock>(rows: [&B; ROWS], panel: &mut SuperPanel) {
     let mut unpacked = UnpackedSuper::ZEROED;
-    let mut q = [[[0u8; 64]; ROWS]; 4];
-    let mut headers = [[0i8; 32]; ROWS];
+    let mut q = [[[0u8; 16]; ROWS]; 16];
+    let mut scales = [[0u8; 16]; ROWS];
     for (r, block) in rows.into_iter().enumerate() {
         block.unpack_codes(&mut unpacked);
-        for (quarter, bytes) in q.iter_mut().zip(unpacked.q.as_chunks::<64>().0) {
-            quarter[r] = *bytes;
+        for (piece, bytes) in q.iter_mut().zip(unpacked.q.as_chunks::<16>().0) {
+            piece[r] = *bytes;
         }
-        headers[r] = bytemuck::must_cast([unpacked.scales, unpacked.mins]);
+        scales[r] = bytemuck::must_cast(unpacked.scales);
         (panel.d[r], panel.dmin[r]) = (unpacked.d, unpacked.dmin);
     }
-    for (quarter, out) in q.iter().zip(panel.q.as_chunks_mut::<16>().0) {
-        let mut rows = [_mm512_setzero_si512(); ROWS];
-        for r in 0..ROWS {
-            rows[r] = load_u8(&quarter[r]);
-        }
-        for (out, dword) in out.iter_mut().zip(transpose(rows)) {
+    for (piece, out) in q.iter().zip(panel.q.as_chunks_mut::<4>().0) {
+        for (out, dword) in out.iter_mut().zip(dwords(piece.each_ref())) {
             store_u8(out, look_up(B::TABLE, dword));
         }
     }
-    let mut rows = [_mm512_setzero_si512(); ROWS];
-    for r in 0..ROWS {
-        rows[r] = _mm512_cvtepi8_epi16(load_i8x32(&headers[r]));
-    }
-    let pairs = transpose(rows);
-    let n_pairs = 256 / B::SUB / 2;
-    for i in 0..n_pairs {
-        let even = _mm512_srai_epi32::<16>(_mm512_slli_epi32::<16>(pairs[i]));
-        store_i32(&mut panel.scales[2 * i], even);
-        store_i32(
-            &mut panel.scales[2 * i + 1],
-            _mm512_srai_epi32::<16>(pairs[i]),
-        );
-        let mins = if B::HAS_MIN {
-            pairs[8 + i]
-        } else {
-            _mm512_mullo_epi16(pairs[i], _mm512_set1_epi16(B::ZERO as i16))
-        };
-        store_pairs(&mut panel.mins[i], mins);
-    }
+    put_scales(dwords(scales.each_ref()), panel);
 }
 
-/// Packs two small blocks of each row.
-#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")]
-pub(super) fn small_blocks<B: SmallBlock>(rows: [[&B; 2]; ROWS], panels: &mut [SmallPanel; 2]) {
-    let mut unpacked = UnpackedSmall::ZEROED;
-    let mut q = [[0u8; 64]; ROWS];
-    for (r, blocks) in rows.into_iter().enumerate() {
-        for (i, block) in blocks.into_iter().enumerate() {
-            block.unpack_codes(&mut unpacked);
-            q[r].as_chunks_mut::<32>().0[i] = unpacked.q;
-            (panels[i].d[r], panels[i].m[r]) = (unpacked.d, unpacked.m);
-        }
-    }
-    let mut rows = [_mm512_setzero_si512(); ROWS];
-    for r in 0..ROWS {
-        rows[r] = load_u8(&q[r]);
-    }
-    let dwords = transpose(rows);
-    for (panel, dwords) in panels.iter_mut().zip(dwords.as_chunks::<8>().0) {
-        for (out, dword) in panel.q.iter_mut().zip(dwords) {
-            store_u8(out, look_up(B::TABLE, *dword));
-        }
-    }
-}
-
-/// Transposes 16 × 16 dwords.
+/// Returns the dwords of sixteen bytes of each row, one register per dword, a row to a lane.
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")]
 #[inline]
-fn transpose(mut x: [__m512i; ROWS]) -> [__m512i; ROWS] {
-    // Dwords of two rows, then of four, within each 128-bit lane.
-    let mut y = x;
-    for i in 0..8 {
-        y[2 * i] = _mm512_unpacklo_epi32(x[2 * i], x[2 * i + 1]);
-        y[2 * i + 1] = _mm512_unpackhi_epi32(x[2 * i], x[2 * i + 1]);
+fn dwords(rows: [&[u8; 16]; ROWS]) -> [__m512i; 4] {
+    // Register `j` holds rows j, 4 + j, 8 + j and 12 + j, so that the transposes within 128
+    // bits leave the rows in order.
+    let mut x = [_mm512_setzero_si512(); 4];
+    for j in 0..4 {
+        let row = _mm512_castsi128_si512(load_u8x16(rows[j]));
+        let row = _mm512_inserti32x4::<1>(row, load_u8x16(rows[4 + j]));
+        let row = _mm512_inserti32x4::<2>(row, load_u8x16(rows[8 + j]));
+        x[j] = _mm512_inserti32x4::<3>(row, load_u8x16(rows[12 + j]));
     }
-    for i in 0..4 {
-        x[4 * i] = _mm512_unpacklo_epi64(y[4 * i], y[4 * i + 2]);
-        x[4 * i + 1] = _mm512_unpackhi_epi64(y[4 * i], y[4 * i + 2]);
-        x[4 * i + 2] = _mm512_unpacklo_epi64(y[4 * i + 1], y[4 * i + 3]);
-        x[4 * i + 3] = _mm512_unpackhi_epi64(y[4 * i + 1], y[4 * i + 3]);
+    let low = [
+        _mm512_unpacklo_epi32(x[0], x[1]),
+        _mm512_unpacklo_epi32(x[2], x[3]),
+    ];
+    let high = [
+        _mm512_unpackhi_epi32(x[0], x[1]),
+        _mm512_unpackhi_epi32(x[2], x[3]),
+    ];
+    [
+        _mm512_unpacklo_epi64(low[0], low[1]),
+        _mm512_unpackhi_epi64(low[0], low[1]),
+        _mm512_unpacklo_epi64(high[0], high[1]),
+        _mm512_unpackhi_epi64(high[0], high[1]),
+    ]
+}
+
+/// Writes scales that are signed bytes, four to a dword.
+#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")]
+#[inline]
+fn put_scales<const N: usize>(bytes: [__m512i; N], panel: &mut SuperPanel) {
+    for (four, bytes) in panel.scales.as_chunks_mut::<4>().0.iter_mut().zip(bytes) {
+        for (i, out) in four.iter_mut().enumerate() {
+            let top = _mm512_sllv_epi32(bytes, _mm512_set1_epi32(24 - 8 * i as i32));
+            store_i32(out, _mm512_srai_epi32::<24>(top));
+        }
     }
-    // x[4·g + c] holds, in lane l, dword 4·l + c of rows 4·g..4·g + 4: exchange lanes.
-    for c in 0..4 {
-        let low = _mm512_shuffle_i32x4::<0b10_00_10_00>(x[c], x[4 + c]);
-        let high = _mm512_shuffle_i32x4::<0b11_01_11_01>(x[c], x[4 + c]);
-        let low_rest = _mm512_shuffle_i32x4::<0b10_00_10_00>(x[8 + c], x[12 + c]);
-        let high_rest = _mm512_shuffle_i32x4::<0b11_01_11_01>(x[8 + c], x[12 + c]);
-        y[c] = _mm512_shuffle_i32x4::<0b10_00_10_00>(low, low_rest);
-        y[8 + c] = _mm512_shuffle_i32x4::<0b11_01_11_01>(low, low_rest);
-        y[4 + c] = _mm512_shuffle_i32x4::<0b10_00_10_00>(high, high_rest);
-        y[12 + c] = _mm512_shuffle_i32x4::<0b11_01_11_01>(high, high_rest);
-    }
-    y
+}
+
+/// Converts halves in the low words of dwords.
+#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")]
+#[inline]
+fn halves(x: __m512i) -> __m512 {
+    _mm512_cvtph_ps(_mm512_cvtepi32_epi16(x))
+}
+
+/// Low nibbles of bytes.
+#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")]
+#[inline]
+fn nibble(x: __m512i) -> __m512i {
+    _mm512_and_si512(x, _mm512_set1_epi8(0x0f))
+}
+
+/// High nibbles of bytes.
+#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")]
+#[inline]
+fn high_nibble(x: __m512i) -> __m512i {
+    nibble(_mm512_srli_epi16::<4>(x))
 }
