@@ -16,6 +16,8 @@
     reason = "threads share closures and disjoint parts of a buffer"
 )]
 
+mod band;
+
 use std::{
     any::Any,
     fmt,
@@ -32,6 +34,8 @@ use std::{
     time::{Duration, Instant},
 };
 
+pub(crate) use self::band::Band;
+use self::band::{Cursor, check_bands};
 use crate::{KernelError, matrix::MatMut};
 
 /// How long a member spins for the next phase before it yields its core.
@@ -244,15 +248,6 @@ fn spin_then_yield<T>(poll: impl Fn() -> Option<T>, limit: Option<Duration>) -> 
     }
 }
 
-/// Columns of some rows of an output, written by one product.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Band {
-    /// Rows of the output.
-    pub(crate) rows: Range<usize>,
-    /// Columns of the output.
-    pub(crate) cols: Range<usize>,
-}
-
 /// The team during a pass, as its leader sees it.
 pub(crate) struct Crew<'a> {
     shared: &'a Shared,
@@ -332,14 +327,9 @@ impl Crew<'_> {
             n_cols: stride,
         } = out;
         let start = SharedMut::new(data);
-        self.for_each_unit(n_units, state, |state, unit| {
-            let (mut idx, mut strip, mut band) = (0, unit, bands(0));
-            while strip >= band.cols.len().div_ceil(strip_len) {
-                strip -= band.cols.len().div_ceil(strip_len);
-                idx += 1;
-                band = bands(idx);
-            }
-            let cols = strip * strip_len..((strip + 1) * strip_len).min(band.cols.len());
+        let state = |member| (state(member), Cursor::default());
+        self.for_each_unit(n_units, state, |(state, cursor), unit| {
+            let (idx, band, cols) = cursor.strip(unit, bands, strip_len);
             let tile = TileMut {
                 start: &start,
                 first: band.rows.start * stride + band.cols.start + cols.start,
@@ -351,33 +341,6 @@ impl Crew<'_> {
             work(state, idx, cols, tile);
         });
     }
-}
-
-/// Asserts that the bands are disjoint and inside; returns the number of strips.
-fn check_bands(
-    out: &MatMut<'_>,
-    bands: impl Fn(usize) -> Band,
-    n_bands: usize,
-    strip_len: usize,
-) -> usize {
-    assert!(strip_len > 0, "strips of length zero");
-    let mut n_units = 0;
-    let mut before: Option<Band> = None;
-    for band in (0..n_bands).map(bands) {
-        let inside = band.rows.start <= band.rows.end
-            && band.cols.start <= band.cols.end
-            && band.rows.end <= out.n_rows()
-            && band.cols.end <= out.n_cols;
-        assert!(inside, "{band:?} is outside of the output");
-        if let Some(before) = before {
-            let below = before.rows.end <= band.rows.start;
-            let right = before.rows == band.rows && before.cols.end <= band.cols.start;
-            assert!(below || right, "{band:?} overlaps {before:?}");
-        }
-        n_units += band.cols.len().div_ceil(strip_len);
-        before = Some(band);
-    }
-    n_units
 }
 
 /// A slice whose disjoint parts are written by several threads.
