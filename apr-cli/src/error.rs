@@ -154,10 +154,12 @@ fn model_code(error: &ModelError) -> u8 {
         | ModelError::NotRegular { .. }
         | ModelError::Io { .. } => SYSTEM,
         ModelError::Option { .. } => USAGE,
+        ModelError::Sequence { source, .. } => model_code(source),
         ModelError::NoTokens
         | ModelError::ContextFull { .. }
         | ModelError::TokenOutOfRange { .. }
-        | ModelError::ForeignState => FAILED,
+        | ModelError::ForeignState { .. }
+        | ModelError::NoSequences => FAILED,
         _ => BAD_INPUT,
     }
 }

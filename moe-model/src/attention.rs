@@ -3,38 +3,29 @@
 //! Grouped-query attention: `H / K` query heads share a key/value head. Each query and key
 //! head is normed by itself before it is rotated, which is what Qwen3 adds to Llama.
 
-use quant_kernels::{AttentionInput, Forms, MatMut, Product, Team};
+use quant_kernels::{AttentionInput, AttentionSpan, Forms, MatMut, Product, Team};
 
 use crate::{
-    Config, KvCache,
+    Config, Span,
     forward::{add_and_check, norm_rows},
-    kv_cache::KvRows,
-    state::{Buffers, recycle},
+    kv_cache::{self, KvRows},
     weights::LayerWeights,
+    workspace::{Workspace, recycle},
 };
 
 /// Heads that one unit of work norms and rotates.
 const UNIT_HEADS: usize = 4;
 
-/// Where a layer is in the model, and a batch in the sequence.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Place {
-    pub(crate) layer: usize,
-    /// Position of the first token of the batch.
-    pub(crate) first: usize,
-    pub(crate) n_tokens: usize,
-}
-
-/// Adds the output of attention to the residual stream; returns whether it is finite.
+/// Adds the output of attention in layer `idx` to the residual stream; returns whether it is
+/// finite.
 pub(crate) fn forward(
     team: &Team<'_>,
     config: &Config,
-    layer: &LayerWeights<'_>,
-    place: Place,
-    cache: &mut KvCache,
-    b: &mut Buffers,
+    (idx, layer): (usize, &LayerWeights<'_>),
+    spans: &mut [Span<'_>],
+    b: &mut Workspace,
 ) -> bool {
-    let (n_embd, q_len, kv_len) = (config.n_embd, config.q_len(), config.kv_len());
+    let n_embd = config.n_embd;
     norm_rows(
         team,
         &b.residual,
@@ -42,35 +33,19 @@ pub(crate) fn forward(
         config.rms_eps,
         &mut b.normed,
     );
-    project(team, config, layer, place.n_tokens, b);
+    project(team, config, layer, b);
     team.done("qkv");
     norm_and_rotate(team, config, layer, b);
-    let rows = KvRows {
-        keys: &b.rotated[q_len..],
-        keys_stride: q_len + kv_len,
-        values: &b.qkv[q_len + kv_len..],
-        values_stride: config.qkv_len(),
-    };
-    cache.write(team, place.layer, place.first, place.n_tokens, rows);
+    remember(team, config, idx, spans, b);
     team.done("rotate");
-    let input = AttentionInput {
-        q: &b.rotated,
-        q_stride: q_len + kv_len,
-        n_head: config.n_head,
-        scale: 1.0 / (config.head_dim as f32).sqrt(),
-        blocks: cache.blocks(),
-        layer: place.layer,
-        n_past: place.first,
-        n_tokens: place.n_tokens,
-    };
-    team.attention(input, &mut b.attention, MatMut::new(&mut b.attended, q_len));
+    attend(team, config, idx, spans, b);
     team.done("attention");
     let forms = Forms::default().with(layer.attn_output.ty().activation_form());
-    team.activate(&b.attended, q_len, forms, &mut b.activations);
+    team.activate(&b.attended, config.q_len(), forms, &mut b.activations);
     let output = Product {
         w: layer.attn_output,
         up: None,
-        x_rows: &b.rows[..place.n_tokens],
+        x_rows: &b.rows[..b.batch.tokens.len()],
         out_row: 0,
         out_col: 0,
     };
@@ -85,13 +60,7 @@ pub(crate) fn forward(
 }
 
 /// `qkv = [Wq · x, Wk · x, Wv · x]`, one phase.
-fn project(
-    team: &Team<'_>,
-    config: &Config,
-    layer: &LayerWeights<'_>,
-    n_tokens: usize,
-    b: &mut Buffers,
-) {
+fn project(team: &Team<'_>, config: &Config, layer: &LayerWeights<'_>, b: &mut Workspace) {
     let matrices = [layer.attn_q, layer.attn_k, layer.attn_v];
     let forms = matrices.iter().fold(Forms::default(), |forms, w| {
         forms.with(w.ty().activation_form())
@@ -103,7 +72,7 @@ fn project(
         products.push(Product {
             w,
             up: None,
-            x_rows: &b.rows[..n_tokens],
+            x_rows: &b.rows[..b.batch.tokens.len()],
             out_row: 0,
             out_col,
         });
@@ -118,8 +87,8 @@ fn project(
 }
 
 /// Norms and rotates every query and key head.
-fn norm_and_rotate(team: &Team<'_>, config: &Config, layer: &LayerWeights<'_>, b: &mut Buffers) {
-    let Buffers {
+fn norm_and_rotate(team: &Team<'_>, config: &Config, layer: &LayerWeights<'_>, b: &mut Workspace) {
+    let Workspace {
         rotated, qkv, rope, ..
     } = b;
     let (dim, isa) = (config.head_dim, team.isa());
@@ -139,4 +108,51 @@ fn norm_and_rotate(team: &Team<'_>, config: &Config, layer: &LayerWeights<'_>, b
             isa.rope(out, cos, sin);
         }
     });
+}
+
+/// Writes keys and values into the caches of their sequences.
+fn remember(
+    team: &Team<'_>,
+    config: &Config,
+    layer: usize,
+    spans: &mut [Span<'_>],
+    b: &mut Workspace,
+) {
+    let (q_len, kv_len) = (config.q_len(), config.kv_len());
+    let mut writes = recycle(std::mem::take(&mut b.writes));
+    let first_span = b.batch.pieces[0].span;
+    for (span, piece) in spans[first_span..].iter_mut().zip(&b.batch.pieces) {
+        let first = piece.first;
+        writes.extend(span.cache.writes(first, piece.n_tokens, piece.first_row));
+    }
+    let rows = KvRows {
+        keys: &b.rotated[q_len..],
+        keys_stride: q_len + kv_len,
+        values: &b.qkv[q_len + kv_len..],
+        values_stride: config.qkv_len(),
+    };
+    kv_cache::write(team, layer, &mut writes, rows);
+    b.writes = recycle(writes);
+}
+
+/// Lets every token look at the positions of its sequence up to its own.
+fn attend(team: &Team<'_>, config: &Config, layer: usize, spans: &[Span<'_>], b: &mut Workspace) {
+    let q_len = config.q_len();
+    let mut attending = recycle(std::mem::take(&mut b.spans));
+    attending.extend(b.batch.pieces.iter().map(|piece| AttentionSpan {
+        blocks: spans[piece.span].cache.blocks(),
+        first_row: piece.first_row,
+        n_past: piece.first,
+        n_tokens: piece.n_tokens,
+    }));
+    let input = AttentionInput {
+        q: &b.rotated,
+        q_stride: q_len + config.kv_len(),
+        n_head: config.n_head,
+        scale: 1.0 / (config.head_dim as f32).sqrt(),
+        layer,
+        spans: &attending,
+    };
+    team.attention(input, &mut b.attention, MatMut::new(&mut b.attended, q_len));
+    b.spans = recycle(attending);
 }

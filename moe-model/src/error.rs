@@ -146,9 +146,23 @@ pub enum ModelError {
         /// The value.
         found: usize,
     },
-    /// A state was made for a model of another shape.
-    #[error("the state was made for another model")]
-    ForeignState,
+    /// A cache or a workspace was made for a model of another shape.
+    #[error("the {what} was made for another model")]
+    ForeignState {
+        /// The cache or the workspace.
+        what: &'static str,
+    },
+    /// A forward pass was asked for no sequences.
+    #[error("no sequences: a forward pass needs at least one")]
+    NoSequences,
+    /// What is wrong with one sequence of several.
+    #[error("sequence {idx} of the batch")]
+    Sequence {
+        /// Index of its span.
+        idx: usize,
+        /// What is wrong.
+        source: Box<Self>,
+    },
     /// A forward pass was asked for no tokens.
     #[error("no tokens: a forward pass needs at least one")]
     NoTokens,
@@ -173,14 +187,16 @@ pub enum ModelError {
         n_vocab: usize,
     },
     /// An observer ended the pass.
-    #[error("stopped after layer {layer} of {n_layer}, in the batch from position {position} on")]
+    #[error("stopped after layer {layer} of {n_layer}, with {n_done} of {n_tokens} tokens done")]
     Stopped {
         /// The last layer that was computed.
         layer: usize,
         /// Layers of the model.
         n_layer: usize,
-        /// Position of the batch's first token.
-        position: usize,
+        /// Tokens of the batches before.
+        n_done: usize,
+        /// Tokens of the pass.
+        n_tokens: usize,
     },
     /// A NaN or an infinity arose.
     #[error("the {stage} at position {position} is not finite: {}", where_of(*layer))]
@@ -192,6 +208,38 @@ pub enum ModelError {
         /// The position of the token.
         position: usize,
     },
+}
+
+impl ModelError {
+    /// Says of which sequence it is.
+    pub(crate) fn of(self, idx: usize) -> Self {
+        let source = Box::new(self);
+        Self::Sequence { idx, source }
+    }
+
+    /// Leaves out of which sequence it is, where there is only one.
+    pub(crate) fn of_the_only_one(self) -> Self {
+        match self {
+            Self::Sequence { source, .. } => *source,
+            other => other,
+        }
+    }
+}
+
+/// Checks an option against the range that begins with 1.
+pub(crate) fn in_range(
+    option: &'static str,
+    found: usize,
+    largest: usize,
+) -> Result<(), ModelError> {
+    if (1..=largest).contains(&found) {
+        return Ok(());
+    }
+    Err(ModelError::Option {
+        option,
+        expected: format!("1 to {largest}"),
+        found,
+    })
 }
 
 /// A step of the forward pass after which values are checked.

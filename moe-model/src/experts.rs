@@ -14,8 +14,8 @@ use crate::{
     Config,
     forward::norm_rows,
     router::{self, Route, all_finite},
-    state::{Buffers, Plan, recycle},
     weights::LayerWeights,
+    workspace::{Plan, Workspace, recycle},
 };
 
 /// Floats of the residual stream that are summed at a time.
@@ -26,8 +26,7 @@ pub(crate) fn route(
     team: &Team<'_>,
     config: &Config,
     layer: &LayerWeights<'_>,
-    n_tokens: usize,
-    b: &mut Buffers,
+    b: &mut Workspace,
 ) -> bool {
     norm_rows(
         team,
@@ -45,7 +44,7 @@ pub(crate) fn route(
     let scores = Product {
         w: layer.router,
         up: None,
-        x_rows: &b.rows[..n_tokens],
+        x_rows: &b.rows[..b.batch.tokens.len()],
         out_row: 0,
         out_col: 0,
     };
@@ -77,7 +76,7 @@ pub(crate) fn forward(
     team: &Team<'_>,
     config: &Config,
     layer: &LayerWeights<'_>,
-    b: &mut Buffers,
+    b: &mut Workspace,
 ) -> bool {
     let (n_embd, n_ff) = (config.n_embd, config.n_ff_exp);
     b.plan
@@ -115,8 +114,8 @@ pub(crate) fn forward(
 }
 
 /// `residual[t] += Σ_u weight[t, u] · out[slot(t, u)]`, the sum first, `u` ascending.
-fn add_outputs(team: &Team<'_>, config: &Config, b: &mut Buffers) -> bool {
-    let Buffers {
+fn add_outputs(team: &Team<'_>, config: &Config, b: &mut Workspace) -> bool {
+    let Workspace {
         residual,
         routes,
         plan,

@@ -11,9 +11,10 @@
 //! logits = Whead · norm(x)
 //! ```
 //!
-//! Prompt and generated tokens go through the same code; the tokens of a call are cut into
-//! batches, and the logits at a position are the same, bit for bit, however they are cut, on
-//! any number of threads and with any instruction set: no sum ever runs over tokens.
+//! Prompts and generated tokens, of one sequence or of several, go through the same code: all
+//! tokens of a call are rows, and the rows are cut into batches. The logits at a position are
+//! the same, bit for bit, however they are cut and whoever else is there, on any number of
+//! threads and with any instruction set: no sum ever runs over tokens.
 //!
 //! Whoever listens ([`Cpu::listen`]) is told ten steps: `embedding`; of every layer `qkv`,
 //! `rotate`, `attention`, `output`, `router`, `gate+up`, `down` and `sum`; and `head`.
@@ -24,53 +25,23 @@
 
 use std::{
     cell::Cell,
-    ops::Range,
     sync::atomic::{AtomicBool, Ordering},
 };
 
 use quant_kernels::{Cpu, Forms, MatMut, Product, Team};
 
 use crate::{
-    KvCache, Model, ModelError, Stage, State,
-    attention::{self, Place},
-    experts,
+    Logits, Model, ModelError, Outputs, Place, Span, Stage, State, Workspace, attention, experts,
     router::{Route, all_finite},
-    state::Buffers,
 };
 
-/// For which tokens of a call logits are computed. The head is a seventh of the work of a
-/// token, so it is left out where nobody asks.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Outputs {
-    /// For none: the tokens only enter the cache.
-    None,
-    /// For the last one.
-    #[default]
-    Last,
-    /// For those from this index of the call on.
-    From(usize),
-    /// For all.
-    All,
-}
-
-impl Outputs {
-    fn rows(self, n_tokens: usize) -> Range<usize> {
-        match self {
-            Self::None => n_tokens..n_tokens,
-            Self::Last => n_tokens - 1..n_tokens,
-            Self::From(first) => first.min(n_tokens)..n_tokens,
-            Self::All => 0..n_tokens,
-        }
-    }
-}
-
-/// What a layer has made of a batch of tokens, for those who look on.
+/// What a layer has made of a batch of `T` tokens, for those who look on.
 #[derive(Clone, Copy, Debug)]
 pub struct LayerView<'a> {
     /// The layer.
     pub layer: usize,
-    /// Position of the first token.
-    pub first: usize,
+    /// Whose tokens they are `[T]`.
+    pub places: &'a [Place],
     /// Residual stream after the layer `[T, E]`.
     pub hidden: &'a [f32],
     /// Chosen experts in the router's order `[T, U]`.
@@ -79,8 +50,8 @@ pub struct LayerView<'a> {
 }
 
 impl LayerView<'_> {
-    /// Ends the pass here: it fails with [`ModelError::Stopped`], and the state is as it was
-    /// before. A long prompt can so be interrupted within a layer's time.
+    /// Ends the pass here: it fails with [`ModelError::Stopped`], and all sequences are as they
+    /// were before. A long prompt can so be interrupted within a layer's time.
     pub fn stop(&self) {
         self.stopped.set(true);
     }
@@ -128,55 +99,94 @@ pub fn forward_observed<'s>(
     outputs: Outputs,
     observer: &mut (dyn FnMut(LayerView<'_>) + Send),
 ) -> Result<&'s [f32], ModelError> {
-    check(model, state, tokens)?;
-    let n_past = state.len();
-    state.cache.reserve(n_past + tokens.len());
-    let wanted = outputs.rows(tokens.len());
-    state
-        .buffers
-        .logits
-        .resize(wanted.len() * model.config().n_vocab, 0.0);
-    let State {
+    let State { cache, workspace } = state;
+    let span = Span {
         cache,
-        buffers,
-        batch_len,
-        ..
-    } = state;
+        tokens,
+        outputs,
+    };
+    let logits = forward_batch(cpu, model, workspace, &mut [span], observer);
+    Ok(logits.map_err(ModelError::of_the_only_one)?.of(0))
+}
+
+/// Continues several sequences in one pass, each by the tokens of its span, and returns the
+/// logits that the spans ask for. `observer` is shown every layer of every batch and may end
+/// the pass.
+///
+/// The logits of a sequence are the same bits as if it were alone.
+///
+/// # Errors
+/// No sequences; [`ModelError::Stopped`] if the observer ended the pass; and, with the index
+/// of the span ([`ModelError::Sequence`]), whatever can be wrong with one of them: no tokens,
+/// an id that is not in the vocabulary, a full context, a cache of another model, or a value
+/// that is not finite. All sequences are then as they were before.
+pub fn forward_batch<'w>(
+    cpu: &Cpu,
+    model: &Model<'_>,
+    workspace: &'w mut Workspace,
+    spans: &mut [Span<'_>],
+    observer: &mut (dyn FnMut(LayerView<'_>) + Send),
+) -> Result<Logits<'w>, ModelError> {
+    check(model, workspace, spans)?;
+    let (mut n_tokens, mut logits_len) = (0, 0);
+    workspace.logits_ends.clear();
+    for span in &mut *spans {
+        span.cache.reserve(span.cache.len() + span.tokens.len());
+        n_tokens += span.tokens.len();
+        logits_len += span.outputs.n_rows(span.tokens.len()) * model.config().n_vocab;
+        workspace.logits_ends.push(logits_len);
+    }
+    workspace.logits.resize(logits_len, 0.0);
     cpu.enter(|team| {
-        let starts = (0..).step_by(*batch_len);
-        for (tokens, start) in tokens.chunks(*batch_len).zip(starts) {
-            let first = n_past + start;
-            let mut pass = Pass {
-                team,
-                model,
-                cache,
-                buffers,
-                observer,
-                first,
-            };
-            pass.layers(tokens)?;
-            // The wanted rows within this batch, and how many were wanted before it.
-            let rows = wanted.start.max(start)..wanted.end.min(start + tokens.len());
-            if !rows.is_empty() {
-                let n_before = rows.start - wanted.start;
-                pass.head(rows.start - start..rows.end - start, n_before)?;
-            }
+        let mut pass = Pass {
+            team,
+            model,
+            spans,
+            b: workspace,
+            observer,
+            n_done: 0,
+            n_tokens,
+            logits_done: 0,
+        };
+        while pass.b.batch.fill(pass.spans, pass.n_done, pass.b.batch_len) {
+            pass.layers()?;
+            pass.head()?;
+            pass.n_done += pass.b.batch.tokens.len();
         }
         Ok(())
     })?;
-    state.cache.grow(tokens.len());
-    Ok(&state.buffers.logits)
+    for span in spans {
+        span.cache.grow(span.tokens.len());
+    }
+    Ok(Logits {
+        rows: &workspace.logits,
+        ends: &workspace.logits_ends,
+    })
 }
 
 /// Checks all that the caller controls.
-fn check(model: &Model<'_>, state: &State, tokens: &[u32]) -> Result<(), ModelError> {
-    if state.config != *model.config() {
-        return Err(ModelError::ForeignState);
+fn check(model: &Model<'_>, workspace: &Workspace, spans: &[Span<'_>]) -> Result<(), ModelError> {
+    if workspace.config != *model.config() {
+        return Err(ModelError::ForeignState { what: "workspace" });
+    }
+    if spans.is_empty() {
+        return Err(ModelError::NoSequences);
+    }
+    for (idx, span) in spans.iter().enumerate() {
+        check_span(model, span).map_err(|error| error.of(idx))?;
+    }
+    Ok(())
+}
+
+fn check_span(model: &Model<'_>, span: &Span<'_>) -> Result<(), ModelError> {
+    let Span { cache, tokens, .. } = span;
+    if cache.config() != model.config() {
+        return Err(ModelError::ForeignState { what: "cache" });
     }
     if tokens.is_empty() {
         return Err(ModelError::NoTokens);
     }
-    let (n_ctx, n_past, n_tokens) = (state.n_ctx(), state.len(), tokens.len());
+    let (n_ctx, n_past, n_tokens) = (cache.n_ctx(), cache.len(), tokens.len());
     if n_tokens > n_ctx - n_past {
         return Err(ModelError::ContextFull {
             n_ctx,
@@ -198,81 +208,74 @@ fn check(model: &Model<'_>, state: &State, tokens: &[u32]) -> Result<(), ModelEr
     }
 }
 
-/// One batch on its way through the model.
-struct Pass<'p, 'a> {
+/// Spans on their way through the model, batch by batch.
+struct Pass<'p, 'a, 's> {
     team: &'p Team<'p>,
     model: &'p Model<'a>,
-    cache: &'p mut KvCache,
-    buffers: &'p mut Buffers,
+    spans: &'p mut [Span<'s>],
+    b: &'p mut Workspace,
     observer: &'p mut (dyn FnMut(LayerView<'_>) + Send),
-    /// Position of the first token.
-    first: usize,
+    /// Tokens of the batches before, and of all.
+    n_done: usize,
+    n_tokens: usize,
+    /// Logits of the batches before.
+    logits_done: usize,
 }
 
-impl Pass<'_, '_> {
+impl Pass<'_, '_, '_> {
     /// From token ids to the residual stream after the last layer.
-    fn layers(&mut self, tokens: &[u32]) -> Result<(), ModelError> {
-        let Self {
-            team, model, first, ..
-        } = *self;
-        let (config, n_tokens) = (model.config(), tokens.len());
-        self.buffers.resize(config, n_tokens);
-        self.buffers.rope.fill(team, first, n_tokens);
-        let finite = self.embed(tokens);
+    fn layers(&mut self) -> Result<(), ModelError> {
+        let Self { team, model, .. } = *self;
+        let config = model.config();
+        self.b.resize();
+        let Workspace { rope, batch, .. } = &mut *self.b;
+        rope.fill(team, batch.places.len(), |row| batch.places[row].position);
+        let finite = self.embed();
         team.done("embedding");
         self.expect(finite, Stage::Embedding, None)?;
-        for (layer, weights) in model.weights().layers.iter().enumerate() {
-            let place = Place {
-                layer,
-                first,
-                n_tokens,
-            };
-            let b = &mut *self.buffers;
-            let finite = attention::forward(team, config, weights, place, self.cache, b);
-            self.expect(finite, Stage::Attention, Some(layer))?;
-            let finite = experts::route(team, config, weights, n_tokens, self.buffers);
-            self.expect(finite, Stage::Router, Some(layer))?;
-            let finite = experts::forward(team, config, weights, self.buffers);
-            self.expect(finite, Stage::Experts, Some(layer))?;
-            self.show(layer)?;
+        for (idx, layer) in model.weights().layers.iter().enumerate() {
+            let finite = attention::forward(team, config, (idx, layer), self.spans, self.b);
+            self.expect(finite, Stage::Attention, Some(idx))?;
+            let finite = experts::route(team, config, layer, self.b);
+            self.expect(finite, Stage::Router, Some(idx))?;
+            let finite = experts::forward(team, config, layer, self.b);
+            self.expect(finite, Stage::Experts, Some(idx))?;
+            self.show(idx)?;
         }
         Ok(())
     }
 
     /// Shows a layer to the observer, who may end the pass.
     fn show(&mut self, layer: usize) -> Result<(), ModelError> {
-        let Buffers {
-            residual: hidden,
-            routes,
-            ..
-        } = &*self.buffers;
-        let (first, stopped) = (self.first, Cell::new(false));
+        let stopped = Cell::new(false);
         (self.observer)(LayerView {
             layer,
-            first,
-            hidden,
-            routes,
+            places: &self.b.batch.places,
+            hidden: &self.b.residual,
+            routes: &self.b.routes,
             stopped: &stopped,
         });
         if stopped.get() {
-            let n_layer = self.model.config().n_layer;
             return Err(ModelError::Stopped {
                 layer,
-                n_layer,
-                position: first,
+                n_layer: self.model.config().n_layer,
+                n_done: self.n_done,
+                n_tokens: self.n_tokens,
             });
         }
         Ok(())
     }
 
     /// Copies the tokens' rows of the embedding into the residual stream.
-    fn embed(&mut self, tokens: &[u32]) -> bool {
+    fn embed(&mut self) -> bool {
         let embedding = self.model.weights().token_embd;
         let finite = AtomicBool::new(true);
-        let residual = &mut self.buffers.residual;
+        let Workspace {
+            residual, batch, ..
+        } = &mut *self.b;
         self.team
             .for_each_chunk(residual, embedding.n_cols(), |idx, row| {
-                embedding.dequantize_row(tokens[idx] as usize, row);
+                embedding.dequantize_row(batch.tokens[idx] as usize, row);
                 if !all_finite(row) {
                     finite.store(false, Ordering::Relaxed);
                 }
@@ -280,67 +283,71 @@ impl Pass<'_, '_> {
         finite.into_inner()
     }
 
-    /// Computes the logits of `rows` of the batch; `n_before` rows of logits are done.
-    fn head(&mut self, rows: Range<usize>, n_before: usize) -> Result<(), ModelError> {
-        let (config, weights, b) = (
-            self.model.config(),
-            self.model.weights(),
-            &mut *self.buffers,
-        );
-        let (n_embd, n_vocab) = (config.n_embd, config.n_vocab);
-        let hidden = &b.residual[rows.start * n_embd..rows.end * n_embd];
-        let normed = &mut b.normed[..hidden.len()];
-        norm_rows(
-            self.team,
-            hidden,
-            &weights.output_norm,
-            config.rms_eps,
-            normed,
-        );
+    /// Computes the logits that are asked for of the batch's rows.
+    fn head(&mut self) -> Result<(), ModelError> {
+        let (config, weights, b) = (self.model.config(), self.model.weights(), &mut *self.b);
+        let (n_embd, n_vocab, n_rows) = (config.n_embd, config.n_vocab, b.batch.wanted.len());
+        if n_rows == 0 {
+            return Ok(());
+        }
+        let normed = &mut b.normed[..n_rows * n_embd];
+        self.team.for_each_chunk(normed, n_embd, |idx, out| {
+            let row = b.batch.wanted[idx] as usize;
+            let x = &b.residual[row * n_embd..][..n_embd];
+            self.team
+                .isa()
+                .rms_norm(x, &weights.output_norm, config.rms_eps, out);
+        });
         let forms = Forms::default().with(weights.output.ty().activation_form());
         self.team
             .activate(normed, n_embd, forms, &mut b.activations);
         let head = Product {
             w: weights.output,
             up: None,
-            x_rows: &b.rows[..rows.len()],
+            x_rows: &b.rows[..n_rows],
             out_row: 0,
             out_col: 0,
         };
-        let logits = &mut b.logits[n_before * n_vocab..][..rows.len() * n_vocab];
+        let logits = &mut b.logits[self.logits_done..][..n_rows * n_vocab];
+        self.logits_done += logits.len();
         self.team
             .products(&[head], &b.activations, MatMut::new(logits, n_vocab));
         self.team.done("head");
         match logits.chunks(n_vocab).position(|row| !all_finite(row)) {
             None => Ok(()),
-            Some(idx) => Err(ModelError::NotFinite {
-                stage: Stage::Logits,
-                layer: None,
-                position: self.first + rows.start + idx,
-            }),
+            Some(idx) => {
+                let place = b.batch.places[b.batch.wanted[idx] as usize];
+                Err(not_finite(Stage::Logits, None, place))
+            }
         }
     }
 
-    /// Turns a failed check into an error that names the token.
+    /// Turns a failed check into an error that names the sequence and the token.
     fn expect(&self, finite: bool, stage: Stage, layer: Option<usize>) -> Result<(), ModelError> {
         if finite {
             return Ok(());
         }
         let config = self.model.config();
         let (values, n_cols) = match stage {
-            Stage::Router => (&self.buffers.scores, config.n_expert),
-            _ => (&self.buffers.residual, config.n_embd),
+            Stage::Router => (&self.b.scores, config.n_expert),
+            _ => (&self.b.residual, config.n_embd),
         };
-        let idx = values
+        let row = values
             .chunks(n_cols)
             .position(|row| !all_finite(row))
             .unwrap_or_default();
-        Err(ModelError::NotFinite {
-            stage,
-            layer,
-            position: self.first + idx,
-        })
+        Err(not_finite(stage, layer, self.b.batch.places[row]))
     }
+}
+
+fn not_finite(stage: Stage, layer: Option<usize>, place: Place) -> ModelError {
+    let position = place.position;
+    let error = ModelError::NotFinite {
+        stage,
+        layer,
+        position,
+    };
+    error.of(place.span)
 }
 
 /// Norms every row of `x` into `out`.

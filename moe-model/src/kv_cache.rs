@@ -1,21 +1,25 @@
-//! The keys and values of the positions seen so far.
+//! The keys and values of the positions that one sequence has seen so far.
 //!
 //! The cache grows in blocks of 64 positions as tokens come, up to a limit that the caller
 //! sets; what the file claims about its context plays no part. Truncating only moves the end:
 //! positions after it are overwritten by what comes next, and nothing else reads them.
 
-use quant_kernels::{KV_BLOCK, KvBlock, KvShape, Team};
+use quant_kernels::{KV_BLOCK, KvBlock, KvShape, KvType, Team};
 
-/// Keys and values of every layer, by position.
+use crate::{Config, Model, ModelError, error::in_range};
+
+/// Keys and values of every layer, by position: what is remembered of a sequence.
 #[derive(Debug)]
 pub struct KvCache {
+    /// Of the model it was made for.
+    config: Config,
     shape: KvShape,
     blocks: Vec<KvBlock>,
     len: usize,
     n_ctx: usize,
 }
 
-/// The keys and values of new tokens, row by row.
+/// The keys and values of a batch, row by row.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct KvRows<'a> {
     /// Key rows: token `t`, head `h` begins at `t · keys_stride + h · head_dim`.
@@ -28,16 +32,35 @@ pub(crate) struct KvRows<'a> {
     pub(crate) values_stride: usize,
 }
 
+/// What a batch writes into one block.
+#[derive(Debug)]
+pub(crate) struct KvWrite<'a> {
+    block: &'a mut KvBlock,
+    /// Positions within the block.
+    positions: std::ops::Range<usize>,
+    /// Row of the first of them.
+    first_row: usize,
+}
+
 impl KvCache {
-    /// Makes an empty cache for at most `n_ctx` positions.
-    #[must_use]
-    pub const fn new(shape: KvShape, n_ctx: usize) -> Self {
-        Self {
-            shape,
+    /// Makes an empty cache for a sequence of at most `n_ctx` positions.
+    ///
+    /// # Errors
+    /// `n_ctx` is zero or too large, or the cache cannot have the model's shape.
+    pub fn new(
+        model: &Model<'_>,
+        n_ctx: usize,
+        keys: KvType,
+        values: KvType,
+    ) -> Result<Self, ModelError> {
+        in_range("n_ctx", n_ctx, u32::MAX as usize)?;
+        Ok(Self {
+            config: model.config().clone(),
+            shape: kv_shape(model.config(), keys, values)?,
             blocks: Vec::new(),
             len: 0,
             n_ctx,
-        }
+        })
     }
 
     /// Returns the number of positions in the cache.
@@ -69,12 +92,18 @@ impl KvCache {
         self.len = self.len.min(len);
     }
 
-    /// Allocates blocks for `n` positions in all, at most `n_ctx`.
+    /// Allocates blocks for `n` positions in all, at most `n_ctx`, so that none is allocated
+    /// on the way.
     pub fn reserve(&mut self, n: usize) {
         let n_blocks = n.min(self.n_ctx).div_ceil(KV_BLOCK);
         while self.blocks.len() < n_blocks {
             self.blocks.push(KvBlock::new(self.shape));
         }
+    }
+
+    /// Returns the configuration of the model that the cache was made for.
+    pub(crate) const fn config(&self) -> &Config {
+        &self.config
     }
 
     /// Returns the blocks, in the order of their positions.
@@ -87,35 +116,77 @@ impl KvCache {
         self.len += n;
     }
 
-    /// Writes one layer of `n_tokens` positions from `first` on, for which blocks have been
-    /// reserved.
-    pub(crate) fn write(
+    /// Divides the positions from `first` on, whose rows of the batch begin at `first_row`,
+    /// into what each block gets. The blocks must have been reserved.
+    pub(crate) fn writes(
         &mut self,
-        team: &Team<'_>,
-        layer: usize,
         first: usize,
         n_tokens: usize,
-        rows: KvRows<'_>,
-    ) {
-        let (n_head_kv, head_dim) = (self.shape.n_head_kv(), self.shape.head_dim());
-        let first_block = first / KV_BLOCK;
-        let blocks = &mut self.blocks[first_block..(first + n_tokens).div_ceil(KV_BLOCK)];
-        team.for_each_chunk(blocks, 1, |idx, block| {
-            let start = (first_block + idx) * KV_BLOCK;
-            for position in start.max(first)..(start + KV_BLOCK).min(first + n_tokens) {
-                let token = position - first;
-                for head in 0..n_head_kv {
-                    let key = token * rows.keys_stride + head * head_dim;
-                    let value = token * rows.values_stride + head * head_dim;
-                    block[0].write(
-                        layer,
-                        head,
-                        position - start,
-                        &rows.keys[key..key + head_dim],
-                        &rows.values[value..value + head_dim],
-                    );
-                }
+        first_row: usize,
+    ) -> impl Iterator<Item = KvWrite<'_>> {
+        let (end, first_block) = (first + n_tokens, first / KV_BLOCK);
+        let starts = (first_block * KV_BLOCK..).step_by(KV_BLOCK);
+        let blocks = self.blocks[first_block..end.div_ceil(KV_BLOCK)].iter_mut();
+        blocks.zip(starts).map(move |(block, start)| {
+            let from = start.max(first);
+            KvWrite {
+                block,
+                positions: from - start..(end - start).min(KV_BLOCK),
+                first_row: first_row + from - first,
             }
-        });
+        })
     }
+}
+
+/// Writes one layer of everything that a batch writes, in one phase.
+pub(crate) fn write(team: &Team<'_>, layer: usize, writes: &mut [KvWrite<'_>], rows: KvRows<'_>) {
+    team.for_each_chunk(writes, 1, |_, write| {
+        let KvWrite {
+            block,
+            positions,
+            first_row,
+        } = &mut write[0];
+        let (shape, dim) = (block.shape(), block.shape().head_dim());
+        for (position, row) in positions.clone().zip(*first_row..) {
+            for head in 0..shape.n_head_kv() {
+                let key = row * rows.keys_stride + head * dim;
+                let value = row * rows.values_stride + head * dim;
+                block.write(
+                    layer,
+                    head,
+                    position,
+                    &rows.keys[key..key + dim],
+                    &rows.values[value..value + dim],
+                );
+            }
+        }
+    });
+}
+
+/// Returns the bytes that a cache of `n` positions takes.
+///
+/// # Errors
+/// If the cache cannot have the model's shape.
+pub fn kv_bytes(
+    config: &Config,
+    keys: KvType,
+    values: KvType,
+    n: usize,
+) -> Result<u128, ModelError> {
+    let shape = kv_shape(config, keys, values)?;
+    Ok(n.div_ceil(KV_BLOCK) as u128 * shape.block_bytes() as u128)
+}
+
+fn kv_shape(config: &Config, keys: KvType, values: KvType) -> Result<KvShape, ModelError> {
+    KvShape::new(
+        keys,
+        values,
+        config.n_layer,
+        config.n_head_kv,
+        config.head_dim,
+    )
+    .map_err(|source| ModelError::Kernel {
+        what: "the key/value cache".to_owned(),
+        source,
+    })
 }

@@ -8,12 +8,37 @@
 //! | the header | [`gguf_format::GgufSet`] | field and offset in the file |
 //! | the sizes | [`Config`] | the metadata key: missing, wrong type, at odds with others |
 //! | the tensors | [`Weights`] | the tensor: missing, wrong shape, wrong type |
-//! | the sequence | [`State`] | options out of range |
-//! | a pass | [`forward_qwen3_moe`] | context full, id out of range, a value not finite |
+//! | a sequence | [`State`], or [`KvCache`] and [`Workspace`] | options out of range |
+//! | a pass | [`forward_qwen3_moe`], [`forward_batch`] | context full, id out of range, a value not finite |
 //!
 //! Each step leaves nothing for the next to check. [`Model`] is the configuration and the
-//! weights together and borrows from the file; [`State`] is one sequence, with its cache
-//! ([`KvCache`]) and the buffers that passes reuse.
+//! weights together and borrows from the file; [`KvCache`] is all that is remembered of a
+//! sequence, [`Workspace`] the buffers that passes reuse, and [`State`] both for a sequence
+//! that is alone.
+//!
+//! # Several sequences
+//!
+//! [`forward_batch`] continues several sequences in one pass, each by as many tokens as it
+//! likes: weights are read once for all of them. Sequences may come and go between passes.
+//! None of them can see in its logits that the others were there.
+//!
+//! ```no_run
+//! use moe_model::{KvCache, Model, ModelError, Outputs, Span, Workspace, forward_batch};
+//! use quant_kernels::{Cpu, KvType};
+//!
+//! /// Goes on with a text by one token while a prompt of another is taken in.
+//! fn step(cpu: &Cpu, model: &Model<'_>, work: &mut Workspace, caches: &mut [KvCache; 2]) -> Result<(), ModelError> {
+//!     let [text, other] = caches;
+//!     let (last, outputs) = ([1879], Outputs::Last);
+//!     let mut spans = [
+//!         Span { cache: text, tokens: &last, outputs },
+//!         Span { cache: other, tokens: &[9707, 11], outputs },
+//!     ];
+//!     let logits = forward_batch(cpu, model, work, &mut spans, &mut |_| ())?;
+//!     assert_eq!(logits.of(1).len(), model.config().n_vocab);
+//!     Ok(())
+//! }
+//! ```
 //!
 //! # What this crate leaves to others
 //!
@@ -21,6 +46,7 @@
 //! threads (the binary builds the [`quant_kernels::Cpu`]) and prints nothing.
 
 mod attention;
+mod batch;
 mod config;
 mod error;
 mod experts;
@@ -35,17 +61,20 @@ mod router;
 mod sampling;
 mod state;
 mod weights;
+mod workspace;
 
+pub use batch::{Logits, Outputs, Place, Span};
 pub use config::Config;
 pub use error::{ModelError, Stage};
 pub use file::{ModelFile, Prefetch};
-pub use forward::{LayerView, Outputs, forward_observed, forward_qwen3_moe, forward_with};
-pub use kv_cache::KvCache;
+pub use forward::{LayerView, forward_batch, forward_observed, forward_qwen3_moe, forward_with};
+pub use kv_cache::{KvCache, kv_bytes};
 pub use model::Model;
 pub use names::SUPPORTED_ARCHITECTURES;
 pub use reference::{Reference, ReferenceActivations, ReferenceLayer, ReferencePass};
 pub use rope::{RopeConfig, RopeScaling, Yarn};
 pub use router::Route;
 pub use sampling::SamplingHints;
-pub use state::{State, StateOptions, kv_bytes};
+pub use state::{State, StateOptions};
 pub use weights::{LayerWeights, Weights, quant_type};
+pub use workspace::Workspace;

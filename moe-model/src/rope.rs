@@ -245,8 +245,13 @@ impl RopeTable {
         }
     }
 
-    /// Computes the rows of `n` positions from `first` on.
-    pub(crate) fn fill(&mut self, team: &Team<'_>, first: usize, n: usize) {
+    /// Computes a row for each of `n` places of the call, whose positions `position` gives.
+    pub(crate) fn fill(
+        &mut self,
+        team: &Team<'_>,
+        n: usize,
+        position: impl Fn(usize) -> usize + Sync,
+    ) {
         let Self {
             frequencies,
             magnitude,
@@ -255,7 +260,7 @@ impl RopeTable {
         let half = frequencies.len();
         rows.resize(n * 2 * half, 0.0);
         team.for_each_chunk(rows, 2 * half, |idx, row| {
-            let position = (first + idx) as f64;
+            let position = position(idx) as f64;
             let (cos, sin) = row.split_at_mut(half);
             for (i, frequency) in frequencies.iter().enumerate() {
                 let angle = position * frequency;
@@ -356,7 +361,7 @@ mod tests {
                 scaling,
             };
             let mut table = RopeTable::new(&config, case.head_dim);
-            cpu.enter(|team| table.fill(team, case.position - 1, 2));
+            cpu.enter(|team| table.fill(team, 2, |idx| case.position - 1 + idx));
             let (cos, sin) = table.row(1);
             let bits = (cos[case.pair].to_bits(), sin[case.pair].to_bits());
             assert_eq!(bits, (case.cos, case.sin), "position {}", case.position);

@@ -16,7 +16,8 @@ use divan::{
     counter::{BytesCount, ItemsCount},
 };
 use quant_kernels::{
-    AttentionInput, AttentionScratch, Cpu, Isa, KV_BLOCK, KvBlock, KvShape, KvType, MatMut,
+    AttentionInput, AttentionScratch, AttentionSpan, Cpu, Isa, KV_BLOCK, KvBlock, KvShape, KvType,
+    MatMut,
 };
 
 const N_HEAD: usize = 32;
@@ -91,10 +92,13 @@ fn measure(bencher: Bencher<'_, '_>, case: Case, n_layer: usize, n_tokens: usize
                     q_stride: WIDTH,
                     n_head: N_HEAD,
                     scale: 0.088_388_35,
-                    blocks: &blocks,
                     layer,
-                    n_past,
-                    n_tokens,
+                    spans: &[AttentionSpan {
+                        blocks: &blocks,
+                        first_row: 0,
+                        n_past,
+                        n_tokens,
+                    }],
                 };
                 team.attention(input, &mut scratch, MatMut::new(&mut out, WIDTH));
             });

@@ -16,9 +16,11 @@
 //! out[d] = O[d] · (1 / L)
 //! ```
 //!
-//! A chunk's partial result does not depend on who computes it. So a single query may
-//! spread its chunks over the team, while many queries walk theirs one after the other,
-//! and both give the same bits.
+//! A chunk's partial result does not depend on who computes it. So the queries of several
+//! sequences share a phase whose units are a key/value head and a few tokens, each walking
+//! its chunks one after the other; and where one of them alone would keep the team waiting,
+//! as a single query after a long context does, its chunks are units of a phase before.
+//! Both give the same bits.
 
 mod partial;
 mod step;
@@ -39,42 +41,106 @@ const CHUNK_BLOCKS: usize = 8;
 /// Tokens that walk a head's blocks together, so that a block is read from the first
 /// cache.
 const TOKENS: usize = 4;
+/// A unit of work is no more than this part of a thread's share, if it can be divided.
+const UNITS_PER_THREAD: usize = 4;
 
-/// Queries of one layer and the cache they look into; see [`Team::attention`].
+/// Queries of one layer, of one sequence or several; see [`Team::attention`].
 #[derive(Clone, Copy, Debug)]
 pub struct AttentionInput<'a> {
-    /// Query rows: token `t`, head `h` begins at `t · q_stride + h · head_dim`.
+    /// Query rows: row `r`, head `h` begins at `r · q_stride + h · head_dim`.
     pub q: &'a [f32],
-    /// Floats from one token's queries to the next.
+    /// Floats from one row's queries to the next.
     pub q_stride: usize,
-    /// Query heads, a multiple of the cache's key/value heads: head `h` reads key/value
+    /// Query heads, a multiple of the caches' key/value heads: head `h` reads key/value
     /// head `h / (n_head / n_head_kv)`.
     pub n_head: usize,
     /// Factor of the scores, `1 / √head_dim`.
     pub scale: f32,
+    /// Layer of the caches to look into.
+    pub layer: usize,
+    /// Whose rows they are, ascending.
+    pub spans: &'a [AttentionSpan<'a>],
+}
+
+/// Consecutive tokens of one sequence, and its cache.
+#[derive(Clone, Copy, Debug)]
+pub struct AttentionSpan<'a> {
     /// The cache; block `i` holds positions `64·i..64·i + 64`. There may be more blocks
     /// than positions.
     pub blocks: &'a [KvBlock],
-    /// Layer of the cache to look into.
-    pub layer: usize,
+    /// Row of the first token, in the queries and in the output.
+    pub first_row: usize,
     /// Positions before the first token; token `t` sees positions `0..=n_past + t`.
     pub n_past: usize,
-    /// Tokens in this call.
+    /// Tokens, at least one.
     pub n_tokens: usize,
 }
 
 /// Buffers of [`Team::attention`], reused from call to call.
 #[derive(Debug, Default)]
 pub struct AttentionScratch {
+    walks: Vec<Walk>,
+    parts: Vec<Part>,
     partials: Vec<f32>,
 }
 
-impl AttentionInput<'_> {
+/// A few tokens of a span that walk the chunks of a head together.
+#[derive(Clone, Copy, Debug)]
+struct Walk {
+    span: usize,
+    first: usize,
+    n_tokens: usize,
+    n_chunks: usize,
+    /// First row of the partial results, if the chunks are spread: `[head, chunk, token]`.
+    partials: Option<usize>,
+}
+
+/// One chunk of a walk that is spread.
+#[derive(Clone, Copy, Debug)]
+struct Part {
+    walk: usize,
+    head_kv: usize,
+    chunk: usize,
+}
+
+/// What all spans have in common.
+#[derive(Clone, Copy, Debug)]
+struct Heads {
+    n_head_kv: usize,
+    /// Heads that share a key/value head.
+    group: usize,
+    dim: usize,
+}
+
+impl Heads {
+    /// Floats of a group's outputs.
+    fn width(self) -> usize {
+        self.group * self.dim
+    }
+
+    /// Floats of a group's partial result.
+    fn partial_len(self) -> usize {
+        self.group * (self.dim + 2)
+    }
+}
+
+/// The queries of one span, counted from its first.
+#[derive(Clone, Copy, Debug)]
+struct Queries<'a> {
+    q: &'a [f32],
+    q_stride: usize,
+    n_head: usize,
+    scale: f32,
+    blocks: &'a [KvBlock],
+    layer: usize,
+    n_past: usize,
+}
+
+impl Queries<'_> {
     fn head_dim(&self) -> usize {
         self.blocks[0].shape().head_dim()
     }
 
-    /// Heads that share a key/value head.
     fn group(&self) -> usize {
         self.n_head / self.blocks[0].shape().n_head_kv()
     }
@@ -82,12 +148,16 @@ impl AttentionInput<'_> {
     fn query(&self, token: usize, head: usize) -> &[f32] {
         &self.q[token * self.q_stride + head * self.head_dim()..][..self.head_dim()]
     }
+}
 
+impl AttentionSpan<'_> {
+    /// Chunks that a token looks into.
     fn n_chunks(&self, token: usize) -> usize {
         (self.n_past + token + 1).div_ceil(CHUNK_BLOCKS * KV_BLOCK)
     }
 
-    fn check(&self, out: &MatMut<'_>) {
+    fn check(&self, layer: usize, heads: Heads) {
+        assert!(self.n_tokens > 0, "a span without tokens");
         let n_positions = self.n_past + self.n_tokens;
         assert!(
             n_positions <= self.blocks.len() * KV_BLOCK,
@@ -100,133 +170,217 @@ impl AttentionInput<'_> {
             "blocks of different shapes"
         );
         assert!(
-            self.layer < shape.n_layer(),
-            "layer {} of {}",
-            self.layer,
+            layer < shape.n_layer(),
+            "layer {layer} of {}",
             shape.n_layer()
         );
         assert!(
-            self.n_head > 0 && self.n_head.is_multiple_of(shape.n_head_kv()),
-            "{} heads over {} key/value heads",
-            self.n_head,
-            shape.n_head_kv()
+            (shape.n_head_kv(), shape.head_dim()) == (heads.n_head_kv, heads.dim),
+            "caches with different heads"
         );
-        let width = self.n_head * shape.head_dim();
-        let q_len = (self.n_tokens - 1) * self.q_stride + width;
+    }
+}
+
+impl<'a> AttentionInput<'a> {
+    fn queries(&self, span: usize) -> Queries<'a> {
+        let span = &self.spans[span];
+        Queries {
+            q: &self.q[span.first_row * self.q_stride..],
+            q_stride: self.q_stride,
+            n_head: self.n_head,
+            scale: self.scale,
+            blocks: span.blocks,
+            layer: self.layer,
+            n_past: span.n_past,
+        }
+    }
+
+    /// Asserts that shapes fit; returns them, or `None` if there are no spans.
+    fn check(&self, out: &MatMut<'_>) -> Option<Heads> {
+        let first = self.spans.first()?;
+        assert!(!first.blocks.is_empty(), "a cache without blocks");
+        let shape = first.blocks[0].shape();
+        let (n_head, n_head_kv) = (self.n_head, shape.n_head_kv());
+        assert!(
+            n_head > 0 && n_head.is_multiple_of(n_head_kv),
+            "{n_head} heads over {n_head_kv} key/value heads"
+        );
+        let heads = Heads {
+            n_head_kv,
+            group: n_head / n_head_kv,
+            dim: shape.head_dim(),
+        };
+        let mut n_rows = 0;
+        for span in self.spans {
+            span.check(self.layer, heads);
+            assert!(span.first_row >= n_rows, "spans overlap or descend");
+            n_rows = span.first_row + span.n_tokens;
+        }
+        let width = n_head_kv * heads.width();
+        let q_len = (n_rows - 1) * self.q_stride + width;
         assert!(
             self.q.len() >= q_len,
             "{} query floats, need {q_len}",
             self.q.len()
         );
         assert!(
-            out.n_cols == width && out.n_rows() == self.n_tokens,
-            "output is not [{}, {width}]",
-            self.n_tokens
+            out.n_cols == width && out.n_rows() >= n_rows,
+            "output is not [{n_rows}, {width}]"
         );
+        Some(heads)
+    }
+}
+
+impl AttentionScratch {
+    /// Divides the work: a walk whose part of it is large is spread over the team.
+    fn plan(&mut self, spans: &[AttentionSpan<'_>], heads: Heads, n_threads: usize) {
+        self.walks.clear();
+        for (span, of) in spans.iter().enumerate() {
+            let firsts = (0..of.n_tokens).step_by(TOKENS);
+            self.walks.extend(firsts.map(|first| {
+                let n_tokens = TOKENS.min(of.n_tokens - first);
+                Walk {
+                    span,
+                    first,
+                    n_tokens,
+                    n_chunks: of.n_chunks(first + n_tokens - 1),
+                    partials: None,
+                }
+            }));
+        }
+        let cost = |walk: &Walk| walk.n_tokens * (spans[walk.span].n_past + walk.first + 1);
+        let total = heads.n_head_kv * self.walks.iter().map(cost).sum::<usize>();
+        self.parts.clear();
+        let mut n_rows = 0;
+        for (idx, walk) in self.walks.iter_mut().enumerate() {
+            if walk.n_chunks == 1 || cost(walk) * UNITS_PER_THREAD * n_threads <= total {
+                continue;
+            }
+            walk.partials = Some(n_rows);
+            n_rows += heads.n_head_kv * walk.n_chunks * walk.n_tokens;
+            for head_kv in 0..heads.n_head_kv {
+                self.parts.extend((0..walk.n_chunks).map(|chunk| Part {
+                    walk: idx,
+                    head_kv,
+                    chunk,
+                }));
+            }
+        }
+        self.partials.resize(n_rows * heads.partial_len(), 0.0);
+    }
+}
+
+impl Walk {
+    /// Rows of a chunk's partial results, if the chunks are spread.
+    fn partial_rows(&self, head_kv: usize, chunk: usize) -> Option<std::ops::Range<usize>> {
+        let first = self.partials? + (head_kv * self.n_chunks + chunk) * self.n_tokens;
+        Some(first..first + self.n_tokens)
     }
 }
 
 impl Team<'_> {
-    /// Computes causal attention for `n_tokens` queries per head, and writes
-    /// `out: [n_tokens, n_head · head_dim]`, head `h` of a token from column
-    /// `h · head_dim` on.
+    /// Computes causal attention of all spans and writes `out: [_, n_head · head_dim]`,
+    /// head `h` of a row from column `h · head_dim` on. Rows of no span stay as they are.
     ///
-    /// The keys and values of the tokens themselves must be in the cache already. A row
-    /// of `out` does not depend on how many tokens there are in the call.
+    /// The keys and values of the tokens themselves must be in the caches already. A row
+    /// of `out` does not depend on what other rows there are in the call.
     ///
     /// # Panics
-    /// If shapes do not fit, the blocks have different shapes or hold fewer than
-    /// `n_past + n_tokens` positions.
+    /// If shapes do not fit, the caches have different heads, spans have no tokens or
+    /// share rows, or blocks hold fewer than `n_past + n_tokens` positions.
     pub fn attention(
         &self,
         input: AttentionInput<'_>,
         scratch: &mut AttentionScratch,
         out: MatMut<'_>,
     ) {
-        if input.n_tokens == 0 {
+        let Some(heads) = input.check(&out) else {
             return;
+        };
+        scratch.plan(input.spans, heads, self.n_threads());
+        if !scratch.parts.is_empty() {
+            self.spread(input, heads, scratch);
         }
-        input.check(&out);
-        let n_head_kv = input.n_head / input.group();
-        if input.n_tokens == 1 && n_head_kv < 4 * self.n_threads() && input.n_chunks(0) > 1 {
-            self.spread(input, scratch, out.data);
-        } else {
-            self.walk(input, out);
-        }
+        self.walk(input, heads, scratch, out);
     }
 
-    /// Units of a head and a few tokens, each walking all its chunks.
-    fn walk(&self, input: AttentionInput<'_>, out: MatMut<'_>) {
-        let width = input.group() * input.head_dim();
-        let band = |idx: usize| Band {
-            rows: idx * TOKENS..((idx + 1) * TOKENS).min(input.n_tokens),
-            cols: 0..input.n_head * input.head_dim(),
+    /// Units of a head and a chunk.
+    fn spread(&self, input: AttentionInput<'_>, heads: Heads, scratch: &mut AttentionScratch) {
+        let AttentionScratch {
+            walks,
+            parts,
+            partials,
+        } = scratch;
+        let band = |idx: usize| {
+            let part: Part = parts[idx];
+            let rows = walks[part.walk].partial_rows(part.head_kv, part.chunk);
+            Band {
+                rows: rows.unwrap_or_default(),
+                cols: 0..heads.partial_len(),
+            }
         };
         self.crew.for_each_tile(
-            out,
+            MatMut::new(partials, heads.partial_len()),
             &band,
-            input.n_tokens.div_ceil(TOKENS),
-            width,
-            |member| self.scratch(member),
-            |scratch, idx, cols, tile| {
-                let head_kv = cols.start / width;
-                walk_unit(
-                    self.isa(),
-                    input,
+            parts.len(),
+            heads.partial_len(),
+            |_| (),
+            |(), idx, _, tile| {
+                let Part {
+                    walk,
                     head_kv,
-                    idx * TOKENS,
+                    chunk,
+                } = parts[idx];
+                let walk = walks[walk];
+                walk_chunk(
+                    self.isa(),
+                    input.queries(walk.span),
+                    (head_kv, chunk),
+                    walk.first,
                     tile,
-                    &mut scratch.attention,
                 );
             },
         );
     }
 
-    /// One token: units of a head and a chunk, then a merge per head.
-    fn spread(&self, input: AttentionInput<'_>, scratch: &mut AttentionScratch, out: &mut [f32]) {
-        let (group, dim, n_chunks) = (input.group(), input.head_dim(), input.n_chunks(0));
-        let unit = group * (dim + 2);
-        scratch
-            .partials
-            .resize(input.n_head / group * n_chunks * unit, 0.0);
-        self.for_each_chunk(&mut scratch.partials, unit, |idx, partial| {
-            States::over(partial, group).reset();
-            for block in blocks_of(idx % n_chunks) {
-                let (head_kv, partial) = (idx / n_chunks, &mut *partial);
-                self.isa().run(Step {
+    /// Units of a head and a few tokens.
+    fn walk(
+        &self,
+        input: AttentionInput<'_>,
+        heads: Heads,
+        scratch: &AttentionScratch,
+        out: MatMut<'_>,
+    ) {
+        let AttentionScratch {
+            walks, partials, ..
+        } = scratch;
+        let band = |idx: usize| {
+            let walk = &walks[idx];
+            let first = input.spans[walk.span].first_row + walk.first;
+            Band {
+                rows: first..first + walk.n_tokens,
+                cols: 0..heads.n_head_kv * heads.width(),
+            }
+        };
+        self.crew.for_each_tile(
+            out,
+            &band,
+            walks.len(),
+            heads.width(),
+            |member| self.scratch(member),
+            |scratch, idx, cols, tile| {
+                let unit = Unit {
+                    isa: self.isa(),
                     input,
-                    head_kv,
-                    token: 0,
-                    block,
-                    partial,
-                });
-            }
-        });
-        self.for_each_chunk(&mut scratch.partials, n_chunks * unit, |_, units| {
-            let (running, later) = units.split_at_mut(unit);
-            for later in later.chunks_mut(unit) {
-                self.isa().run(Merge {
-                    group,
-                    dim,
-                    running,
-                    later,
-                });
-            }
-        });
-        let heads = scratch.partials.chunks_mut(n_chunks * unit);
-        for (units, out) in heads.zip(out.chunks_mut(group * dim)) {
-            self.isa().run(Finish {
-                group,
-                dim,
-                running: &mut units[..unit],
-                out,
-            });
-        }
+                    heads,
+                    walk: walks[idx],
+                    head_kv: cols.start / heads.width(),
+                    partials,
+                };
+                unit.run(tile, &mut scratch.attention);
+            },
+        );
     }
-}
-
-fn blocks_of(chunk: usize) -> std::ops::Range<usize> {
-    chunk * CHUNK_BLOCKS..(chunk + 1) * CHUNK_BLOCKS
 }
 
 /// Buffers of one thread: running and partial results of [`TOKENS`] tokens.
@@ -236,54 +390,89 @@ pub(crate) struct WalkScratch {
     partial: Vec<f32>,
 }
 
-/// The heads of one key/value head, for a few tokens from `first` on, over all chunks.
-fn walk_unit(
+/// Walks one chunk of a key/value head with the tokens from `first` on, one per row of
+/// `partials`.
+fn walk_chunk(
     isa: Isa,
-    input: AttentionInput<'_>,
-    head_kv: usize,
+    input: Queries<'_>,
+    (head_kv, chunk): (usize, usize),
     first: usize,
-    mut tile: TileMut<'_>,
-    scratch: &mut WalkScratch,
+    mut partials: TileMut<'_>,
 ) {
-    let (group, dim, n_tokens) = (input.group(), input.head_dim(), tile.n_rows());
-    let unit = group * (dim + 2);
-    scratch.running.resize(n_tokens * unit, 0.0);
-    scratch.partial.resize(n_tokens * unit, 0.0);
-    for chunk in 0..input.n_chunks(first + n_tokens - 1) {
-        for partial in scratch.partial.chunks_mut(unit) {
-            States::over(partial, group).reset();
-        }
-        for block in blocks_of(chunk) {
-            for (i, partial) in scratch.partial.chunks_mut(unit).enumerate() {
-                isa.run(Step {
-                    input,
-                    head_kv,
-                    token: first + i,
-                    block,
-                    partial,
-                });
-            }
-        }
-        let running = scratch.running.chunks_mut(unit);
-        for (i, (running, later)) in running.zip(scratch.partial.chunks_mut(unit)).enumerate() {
-            if chunk == 0 {
-                running.copy_from_slice(later);
-            } else if chunk < input.n_chunks(first + i) {
-                isa.run(Merge {
-                    group,
-                    dim,
-                    running,
-                    later,
-                });
-            }
+    for i in 0..partials.n_rows() {
+        States::over(partials.row(i), input.group()).reset();
+    }
+    for block in chunk * CHUNK_BLOCKS..(chunk + 1) * CHUNK_BLOCKS {
+        for i in 0..partials.n_rows() {
+            isa.run(Step {
+                input,
+                head_kv,
+                token: first + i,
+                block,
+                partial: partials.row(i),
+            });
         }
     }
-    for (i, running) in scratch.running.chunks_mut(unit).enumerate() {
-        isa.run(Finish {
-            group,
-            dim,
-            running,
-            out: tile.row(i),
-        });
+}
+
+/// The heads of one key/value head, for the tokens of a walk, over all chunks.
+#[derive(Clone, Copy)]
+struct Unit<'a> {
+    isa: Isa,
+    input: AttentionInput<'a>,
+    heads: Heads,
+    walk: Walk,
+    head_kv: usize,
+    /// The results of all chunks that were spread.
+    partials: &'a [f32],
+}
+
+impl Unit<'_> {
+    fn run(&self, mut out: TileMut<'_>, scratch: &mut WalkScratch) {
+        let Heads { group, dim, .. } = self.heads;
+        let (span, len) = (self.walk.span, self.heads.partial_len());
+        scratch.running.resize(self.walk.n_tokens * len, 0.0);
+        scratch.partial.resize(self.walk.n_tokens * len, 0.0);
+        for chunk in 0..self.walk.n_chunks {
+            self.chunk(chunk, &mut scratch.partial);
+            let running = scratch.running.chunks_mut(len);
+            for (i, (running, later)) in running.zip(scratch.partial.chunks_mut(len)).enumerate() {
+                if chunk == 0 {
+                    running.copy_from_slice(later);
+                } else if chunk < self.input.spans[span].n_chunks(self.walk.first + i) {
+                    self.isa.run(Merge {
+                        group,
+                        dim,
+                        running,
+                        later,
+                    });
+                }
+            }
+        }
+        for (i, running) in scratch.running.chunks_mut(len).enumerate() {
+            self.isa.run(Finish {
+                group,
+                dim,
+                running,
+                out: out.row(i),
+            });
+        }
+    }
+
+    /// Brings the partial results of a chunk, which may have been computed before.
+    fn chunk(&self, chunk: usize, partial: &mut [f32]) {
+        let len = self.heads.partial_len();
+        match self.walk.partial_rows(self.head_kv, chunk) {
+            Some(rows) => partial.copy_from_slice(&self.partials[rows.start * len..rows.end * len]),
+            None => MatMut::new(partial, len).whole(|tile| {
+                walk_chunk(
+                    self.isa,
+                    self.input.queries(self.walk.span),
+                    (self.head_kv, chunk),
+                    self.walk.first,
+                    tile,
+                );
+            }),
+        }
     }
 }

@@ -135,7 +135,7 @@ mod cpu;
 mod pool;
 
 pub use activations::{Activations, Forms};
-pub use attention::{AttentionInput, AttentionScratch};
+pub use attention::{AttentionInput, AttentionScratch, AttentionSpan};
 pub use blocks::dequantize_row;
 pub use cpu::{Cpu, Team};
 pub use error::KernelError;

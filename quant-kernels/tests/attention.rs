@@ -3,7 +3,8 @@
 use std::num::NonZeroUsize;
 
 use quant_kernels::{
-    AttentionInput, AttentionScratch, Cpu, Isa, KV_BLOCK, KvBlock, KvShape, KvType, MatMut,
+    AttentionInput, AttentionScratch, AttentionSpan, Cpu, Isa, KV_BLOCK, KvBlock, KvShape, KvType,
+    MatMut,
 };
 
 const HEAD_DIM: usize = 64;
@@ -15,6 +16,10 @@ fn value(seed: usize) -> f32 {
 
 fn row(seed: usize, len: usize) -> Vec<f32> {
     (0..len).map(|i| value(seed * 10_007 + i)).collect()
+}
+
+fn cpu(isa: Isa, n_threads: usize) -> Cpu {
+    Cpu::new(isa, NonZeroUsize::new(n_threads).expect("threads")).expect("a team")
 }
 
 struct Case {
@@ -48,7 +53,7 @@ impl Case {
 
     /// Queries for the positions from `first` on, `batch` at a time.
     fn run(&self, isa: Isa, n_threads: usize, first: usize, batch: usize) -> Vec<u32> {
-        let cpu = Cpu::new(isa, NonZeroUsize::new(n_threads).expect("threads")).expect("a team");
+        let cpu = cpu(isa, n_threads);
         let width = self.n_head * HEAD_DIM;
         let mut scratch = AttentionScratch::default();
         let mut all = Vec::new();
@@ -60,10 +65,13 @@ impl Case {
                 q_stride: width,
                 n_head: self.n_head,
                 scale: 0.125,
-                blocks: &self.blocks,
                 layer: 1,
-                n_past,
-                n_tokens,
+                spans: &[AttentionSpan {
+                    blocks: &self.blocks,
+                    first_row: 0,
+                    n_past,
+                    n_tokens,
+                }],
             };
             cpu.enter(|team| team.attention(input, &mut scratch, MatMut::new(&mut out, width)));
             all.extend(out.iter().map(|x| x.to_bits()));
@@ -130,6 +138,117 @@ fn spreading_chunks_over_the_team_does_not_change_a_bit() {
             );
         }
     }
+}
+
+/// The last tokens of one sequence among the rows of a call.
+struct Place {
+    first_row: usize,
+    n_tokens: usize,
+}
+
+/// Continues all sequences in one call, whose other rows must stay as they are.
+fn together(cpu: &Cpu, cases: &[Case], places: &[Place]) -> Vec<Vec<u32>> {
+    let (n_head, width) = (cases[0].n_head, cases[0].n_head * HEAD_DIM);
+    let last = places.last().expect("a place");
+    let n_rows = last.first_row + last.n_tokens + 1;
+    let (mut q, mut out) = (vec![f32::NAN; n_rows * width], vec![7.0; n_rows * width]);
+    let mut spans = Vec::new();
+    for (case, place) in cases.iter().zip(places) {
+        let (n_past, len) = (case.n_positions - place.n_tokens, place.n_tokens * width);
+        q[place.first_row * width..][..len].copy_from_slice(&case.q[n_past * width..]);
+        spans.push(AttentionSpan {
+            blocks: &case.blocks,
+            first_row: place.first_row,
+            n_past,
+            n_tokens: place.n_tokens,
+        });
+    }
+    let input = AttentionInput {
+        q: &q,
+        q_stride: width,
+        n_head,
+        scale: 0.125,
+        layer: 1,
+        spans: &spans,
+    };
+    let mut scratch = AttentionScratch::default();
+    cpu.enter(|team| team.attention(input, &mut scratch, MatMut::new(&mut out, width)));
+    let of = |place: &Place| {
+        let row = place.first_row * width;
+        let bits = out[row..row + place.n_tokens * width]
+            .iter()
+            .map(|x| x.to_bits());
+        bits.collect()
+    };
+    let found: Vec<Vec<u32>> = places.iter().map(of).collect();
+    let n_written: usize = found.iter().map(Vec::len).sum();
+    let n_kept = out.iter().filter(|&&x| x == 7.0).count();
+    assert_eq!(n_kept, out.len() - n_written, "rows of nobody");
+    found
+}
+
+#[test]
+fn sequences_that_share_a_call_get_the_bits_they_get_alone() {
+    struct Sequence {
+        ty: KvType,
+        n_positions: usize,
+        n_tokens: usize,
+        /// Rows of nobody before it.
+        gap: usize,
+    }
+    let sequence = |ty, n_positions, n_tokens, gap| Sequence {
+        ty,
+        n_positions,
+        n_tokens,
+        gap,
+    };
+    // Decoding and prefill; one so long that it is spread, whoever else is there.
+    let sequences = [
+        sequence(KvType::F16, 70, 1, 0),
+        sequence(KvType::Q8_0, 1700, 3, 2),
+        sequence(KvType::BF16, 90, 37, 0),
+        sequence(KvType::F32, 1, 1, 0),
+        sequence(KvType::F16, 1025, 1, 1),
+        sequence(KvType::F16, 64, 64, 0),
+    ];
+    let (mut cases, mut places, mut n_rows) = (Vec::new(), Vec::new(), 0);
+    for s in &sequences {
+        cases.push(Case::new(s.ty, 6, 2, s.n_positions));
+        let (first_row, n_tokens) = (n_rows + s.gap, s.n_tokens);
+        places.push(Place {
+            first_row,
+            n_tokens,
+        });
+        n_rows = first_row + n_tokens;
+    }
+    let alone: Vec<Vec<u32>> = cases
+        .iter()
+        .zip(&sequences)
+        .map(|(case, s)| case.run(Isa::SCALAR, 1, s.n_positions - s.n_tokens, s.n_tokens))
+        .collect();
+    for isa in Isa::available() {
+        for n_threads in 1..=4 {
+            let cpu = cpu(isa, n_threads);
+            for n_sequences in 1..=cases.len() {
+                let found = together(&cpu, &cases[..n_sequences], &places[..n_sequences]);
+                assert!(
+                    found == alone[..n_sequences],
+                    "{isa} ×{n_threads}, {n_sequences} sequences"
+                );
+            }
+        }
+    }
+}
+
+#[test]
+#[should_panic(expected = "spans overlap")]
+fn spans_that_share_rows_are_refused() {
+    let cases = [(); 2].map(|()| Case::new(KvType::F16, 2, 1, 3));
+    let places = [0, 1].map(|first_row| Place {
+        first_row,
+        n_tokens: 2,
+    });
+    together(&cpu(Isa::SCALAR, 1), &cases, &places);
 }
 
 #[test]

@@ -29,13 +29,18 @@ fn in_pieces(
     logits
 }
 
-fn at_once(cpu: &Cpu, model: &Model<'_>, options: StateOptions, tokens: &[u32]) -> Vec<f32> {
+pub(crate) fn at_once(
+    cpu: &Cpu,
+    model: &Model<'_>,
+    options: StateOptions,
+    tokens: &[u32],
+) -> Vec<f32> {
     let mut state = State::new(model, options).unwrap();
     in_pieces(cpu, model, &mut state, tokens, [tokens.len()])
 }
 
 /// Names the first position whose logits differ.
-fn assert_same(found: &[f32], expected: &[f32], n_vocab: usize, case: &str) {
+pub(crate) fn assert_same(found: &[f32], expected: &[f32], n_vocab: usize, case: &str) {
     assert_eq!(found.len(), expected.len(), "{case}");
     let differs = |(a, b): (&f32, &f32)| a.to_bits() != b.to_bits();
     if let Some(idx) = found.iter().zip(expected).position(differs) {

@@ -1,6 +1,7 @@
 //! Properties of whole models, on synthetic ones.
 #![expect(clippy::unwrap_used, reason = "a test may panic")]
 
+mod batches;
 mod edit;
 mod exactness;
 mod files;

@@ -63,7 +63,7 @@ fn a_state_of_another_model_is_refused() {
         with_model(&tiny(TypeMix::Q4_0), |other| {
             let (cpu, mut state) = (cpu(Isa::detect(), 1), state(other, 4));
             let error = forward_qwen3_moe(&cpu, model, &mut state, &[1]).unwrap_err();
-            assert!(matches!(error, ModelError::ForeignState));
+            assert!(matches!(error, ModelError::ForeignState { .. }));
         });
     });
 }
@@ -121,7 +121,7 @@ fn an_observer_may_end_the_pass() {
         let mut state = State::new(model, options).unwrap();
         forward_qwen3_moe(&cpu, model, &mut state, &[1]).unwrap();
         let mut observer = |view: moe_model::LayerView<'_>| {
-            if (view.first, view.layer) == (5, 0) {
+            if (view.places[0].position, view.layer) == (5, 0) {
                 view.stop();
             }
         };
@@ -130,7 +130,7 @@ fn an_observer_may_end_the_pass() {
         let stopped = forward_observed(&cpu, model, &mut state, &tokens, last, &mut observer);
         assert_eq!(
             stopped.unwrap_err().to_string(),
-            "stopped after layer 0 of 2, in the batch from position 5 on"
+            "stopped after layer 0 of 2, with 4 of 6 tokens done"
         );
         assert_eq!(state.len(), 1);
         let resumed = forward_qwen3_moe(&cpu, model, &mut state, &tokens)

@@ -1,6 +1,6 @@
 //! The heads of one query over one block: scores, weights, weighted values.
 
-use super::{AttentionInput, partial::States};
+use super::{Queries, partial::States};
 use crate::{
     kv::{Bf16Codec, Codec, F16Codec, F32Codec, HeadView, KEY_TILE, KV_BLOCK, KvType, Q8Codec},
     lanes::{F32x16, LaneOp},
@@ -9,7 +9,7 @@ use crate::{
 
 /// One token's heads of one key/value head over one block.
 pub(super) struct Step<'a> {
-    pub(super) input: AttentionInput<'a>,
+    pub(super) input: Queries<'a>,
     pub(super) head_kv: usize,
     pub(super) token: usize,
     pub(super) block: usize,
