@@ -390,6 +390,17 @@ pub(crate) struct WalkScratch {
     partial: Vec<f32>,
 }
 
+impl WalkScratch {
+    /// Returns rows for running and for partial results. There are always as many as the
+    /// largest unit needs: which thread gets it first is chance.
+    fn rows(&mut self, n: usize, len: usize) -> [&mut [f32]; 2] {
+        [&mut self.running, &mut self.partial].map(|rows| {
+            rows.resize(TOKENS * len, 0.0);
+            &mut rows[..n * len]
+        })
+    }
+}
+
 /// Walks one chunk of a key/value head with the tokens from `first` on, one per row of
 /// `partials`.
 fn walk_chunk(
@@ -431,12 +442,11 @@ impl Unit<'_> {
     fn run(&self, mut out: TileMut<'_>, scratch: &mut WalkScratch) {
         let Heads { group, dim, .. } = self.heads;
         let (span, len) = (self.walk.span, self.heads.partial_len());
-        scratch.running.resize(self.walk.n_tokens * len, 0.0);
-        scratch.partial.resize(self.walk.n_tokens * len, 0.0);
+        let [running, partial] = scratch.rows(self.walk.n_tokens, len);
         for chunk in 0..self.walk.n_chunks {
-            self.chunk(chunk, &mut scratch.partial);
-            let running = scratch.running.chunks_mut(len);
-            for (i, (running, later)) in running.zip(scratch.partial.chunks_mut(len)).enumerate() {
+            self.chunk(chunk, partial);
+            let pairs = running.chunks_mut(len).zip(partial.chunks_mut(len));
+            for (i, (running, later)) in pairs.enumerate() {
                 if chunk == 0 {
                     running.copy_from_slice(later);
                 } else if chunk < self.input.spans[span].n_chunks(self.walk.first + i) {
@@ -449,7 +459,7 @@ impl Unit<'_> {
                 }
             }
         }
-        for (i, running) in scratch.running.chunks_mut(len).enumerate() {
+        for (i, running) in running.chunks_mut(len).enumerate() {
             self.isa.run(Finish {
                 group,
                 dim,
