@@ -3,9 +3,10 @@
 use std::ffi::{OsStr, OsString};
 
 /// What people type, and what clap knows.
-const ALIASES: [(&str, &str); 4] = [
+const ALIASES: [(&str, &str); 5] = [
     ("-ctk", "--cache-type-k"),
     ("-ctv", "--cache-type-v"),
+    ("-np", "--parallel"),
     ("-pg", "--prompt-gen"),
     ("-sys", "--system-prompt"),
 ];
@@ -65,7 +66,8 @@ mod tests {
     #[test]
     fn flags_of_several_letters_are_spelled_out() {
         let args = [
-            "apr", "run", "-ctk", "q8_0", "-ctv=f16", "-c", "9", "-p", "-sys", "--", "-pg",
+            "apr", "run", "-ctk", "q8_0", "-ctv=f16", "-c", "9", "-np", "4", "-p", "-sys", "--",
+            "-pg",
         ];
         let expanded = expand(args.map(OsString::from).to_vec());
         let expected = [
@@ -76,6 +78,8 @@ mod tests {
             "--cache-type-v=f16",
             "-c",
             "9",
+            "--parallel",
+            "4",
             "-p",
             "-sys",
             "--",

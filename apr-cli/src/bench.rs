@@ -1,8 +1,9 @@
 //! `apr bench`: how fast, and how near to what this machine's memory allows.
 //!
 //! A test is a prompt of random tokens (`pp512`), tokens generated one by one (`tg128`), or
-//! both, at a depth of context. One round warms up and is dropped; the median of the others
-//! counts. Decoding reads every weight it uses once per token, so beside tokens per second
+//! both, at a depth of context, for one sequence or for several together (`4 × tg128`), whose
+//! tokens differ and are all counted. One round warms up and is dropped; the median of the others
+//! counts. Decoding reads every weight it uses once per step, so beside tokens per second
 //! stand the bytes per second this amounts to, and their share of a streaming read that is
 //! measured in the same minute over the same bytes. A prompt multiplies every weight it reads
 //! many times; beside it stands the share of what the multipliers could do at the clock
@@ -71,6 +72,10 @@ pub(crate) struct BenchArgs {
     )]
     #[arg(default_value = "0")]
     n_depth: Vec<usize>,
+    /// Numbers of sequences that go on together, each with tokens of its own (also -np)
+    #[arg(long, value_name = "N", env = "APR_PARALLEL", value_delimiter = ',')]
+    #[arg(default_value = "1", value_parser = workload::n_sequences)]
+    parallel: Vec<usize>,
     /// Rounds that count
     #[arg(
         short = 'r',
@@ -127,7 +132,7 @@ pub(crate) fn run(args: &BenchArgs) -> Result<(), Error> {
         isa: engine.cpu.isa().name(),
         threads: engine.cpu.n_threads().get(),
         batch_size: args.cache.batch_size(),
-        weight_bytes_per_token: reads.weight_bytes,
+        weight_bytes_per_token: reads.bytes_per_token(),
         peak_gops: peak::products_per_second(&engine.cpu) * 2.0 / 1e9,
     };
     let mut output = Output::new();
@@ -175,24 +180,25 @@ fn tests(args: &BenchArgs, n_trained: usize) -> Result<Vec<Test>, Error> {
         .chain(both)
         .filter(|&l| l != (0, 0))
         .collect();
-    let mut tests = Vec::new();
-    for &depth in &args.n_depth {
-        for &(n_prompt, n_gen) in &lengths {
-            let test = Test {
-                depth,
-                n_prompt,
-                n_gen,
-            };
-            if test.n_tokens() > n_trained {
-                let n = test.n_tokens();
-                let message =
-                    format!("{test} takes {n} tokens, the model's context is {n_trained}");
-                return Err(Error::usage(message));
-            }
-            tests.push(test);
+    let of_sequences = |(n_prompt, n_gen), depth| {
+        args.parallel.iter().map(move |&n_seqs| Test {
+            n_seqs,
+            depth,
+            n_prompt,
+            n_gen,
+        })
+    };
+    let depths = args.n_depth.iter();
+    let at_depth = |&depth| lengths.iter().flat_map(move |&l| of_sequences(l, depth));
+    let tests: Vec<Test> = depths.flat_map(at_depth).collect();
+    match tests.iter().find(|test| test.n_tokens() > n_trained) {
+        None => Ok(tests),
+        Some(test) => {
+            let n = test.n_tokens();
+            let message = format!("{test} takes {n} tokens, the model's context is {n_trained}");
+            Err(Error::usage(message))
         }
     }
-    Ok(tests)
 }
 
 /// What it takes to measure.
@@ -211,17 +217,18 @@ impl Bench<'_> {
     /// Does all rounds of a test. The first one warms up.
     fn row(&self, test: Test, interrupt: &Interrupt) -> Result<Row, Error> {
         let options = self.args.cache.state_options(test.n_tokens());
-        let mut workload = Workload::new(self.engine, options, test)?;
-        let mut seconds = Vec::new();
+        let mut workload = Workload::new(self.engine, self.reads, options, test)?;
+        let (mut seconds, mut weight_bytes) = (Vec::new(), 0);
         let mut phases = None;
         for round in 0..=self.args.repetitions {
             workload.prepare(interrupt.flag())?;
             if let Some(phases) = self.phases {
                 phases.begin();
             }
-            let time = workload.round(interrupt.flag())?;
+            let done = workload.round(interrupt.flag())?;
             if round > 0 {
-                seconds.push(time.as_secs_f64());
+                seconds.push(done.time.as_secs_f64());
+                weight_bytes = done.weight_bytes;
                 phases = self.phases.map(Phases::seconds);
             }
         }
@@ -229,10 +236,12 @@ impl Bench<'_> {
         let footprint = machine::footprint();
         let stream = bandwidth::of_model(&self.source.gguf()?, self.engine.cpu.n_threads());
         let kv_bytes = self.reads.kv_bytes_per_position(&self.args.cache)?;
-        let row = Row::new(test, &seconds, self.reads.bytes(test, kv_bytes), stream)
+        let n_bytes = self.reads.bytes(test, weight_bytes, kv_bytes);
+        let n_positions = (test.n_seqs * test.n_tokens()) as u64;
+        let row = Row::new(test, &seconds, n_bytes, stream)
             .with_footprint(footprint)
             .with_products(self.reads.products(test), self.peak)
-            .with_kv_bytes(kv_bytes * test.n_tokens() as u64);
+            .with_kv_bytes(kv_bytes * n_positions);
         Ok(row.with_phases(phases))
     }
 }

@@ -40,14 +40,25 @@ pub(crate) struct Engine<'a> {
 }
 
 impl Engine<'_> {
-    /// Makes a sequence, if memory has room for its whole context and for its batches, of
-    /// which `outputs` are asked: running out later would be no error but the end of the
-    /// process.
+    /// Makes a sequence, if there is [room for it](Self::check_memory).
     pub(crate) fn sequence(
         &self,
         options: StateOptions,
         outputs: Outputs,
     ) -> Result<Sequence<'_>, Error> {
+        self.check_memory(1, options, outputs)?;
+        Ok(Sequence::new(&self.cpu, &self.model, options)?)
+    }
+
+    /// Checks that memory has room for the whole contexts of some sequences and for the
+    /// batches they share, of which `outputs` are asked: running out later would be no error
+    /// but the end of the process.
+    pub(crate) fn check_memory(
+        &self,
+        n_sequences: usize,
+        options: StateOptions,
+        outputs: Outputs,
+    ) -> Result<(), Error> {
         let StateOptions {
             n_ctx,
             keys,
@@ -55,23 +66,26 @@ impl Engine<'_> {
             batch_len,
         } = options;
         let config = self.model.config();
-        let batch_len = batch_len.min(n_ctx);
-        let needed = kv_bytes(config, keys, values, n_ctx)?
+        let batch_len = batch_len.min(n_ctx.saturating_mul(n_sequences));
+        let needed = kv_bytes(config, keys, values, n_ctx)? * n_sequences as u128
             + batch_bytes(config, batch_len)
-            + logits_bytes(config, batch_len, outputs);
+            + logits_bytes(config, batch_len, n_sequences, outputs);
         let available = machine::memory().map_or(u128::MAX, |m| u128::from(m.available));
-        if needed > available {
-            let bytes = |n| units::bytes(u64::try_from(n).unwrap_or(u64::MAX));
-            return Err(Error::Memory {
-                what: format!(
-                    "a context of {n_ctx} tokens in batches of {batch_len}, see --ctx-size and \
-                     --batch-size"
-                ),
-                needed: bytes(needed),
-                available: bytes(available),
-            });
+        if needed <= available {
+            return Ok(());
         }
-        Ok(Sequence::new(&self.cpu, &self.model, options)?)
+        let bytes = |n| units::bytes(u64::try_from(n).unwrap_or(u64::MAX));
+        let (contexts, flag) = match n_sequences {
+            1 => ("a context".to_owned(), "--ctx-size"),
+            n => (format!("{n} contexts"), "--parallel"),
+        };
+        Err(Error::Memory {
+            what: format!(
+                "{contexts} of {n_ctx} tokens in batches of {batch_len}, see {flag} and --batch-size"
+            ),
+            needed: bytes(needed),
+            available: bytes(available),
+        })
     }
 }
 
@@ -142,10 +156,15 @@ const fn batch_bytes(config: &Config, n_tokens: usize) -> u128 {
     (residual + heads + experts) as u128 * n_tokens as u128 * size_of::<f32>() as u128
 }
 
-const fn logits_bytes(config: &Config, n_tokens: usize, outputs: Outputs) -> u128 {
+const fn logits_bytes(
+    config: &Config,
+    n_tokens: usize,
+    n_sequences: usize,
+    outputs: Outputs,
+) -> u128 {
     let n_rows = match outputs {
         Outputs::None => 0,
-        Outputs::Last => 1,
+        Outputs::Last => n_sequences,
         Outputs::From(_) | Outputs::All => n_tokens,
     };
     n_rows as u128 * config.n_vocab as u128 * size_of::<f32>() as u128

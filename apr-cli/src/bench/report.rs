@@ -27,6 +27,8 @@ pub(super) struct Report {
 #[derive(Debug, Serialize)]
 pub(super) struct Row {
     test: String,
+    /// Sequences that go on together; figures are those of all of them.
+    n_parallel: usize,
     n_prompt: usize,
     n_gen: usize,
     n_depth: usize,
@@ -72,6 +74,7 @@ impl Row {
         let read_gb_s = n_bytes.map(|n_bytes| n_bytes as f64 * rate / 1e9);
         Self {
             test: test.to_string(),
+            n_parallel: test.n_seqs,
             n_prompt: test.n_prompt,
             n_gen: test.n_gen,
             n_depth: test.depth,
@@ -101,7 +104,8 @@ impl Row {
 
     /// `products` are those of a round, `peak` is what could be done in a second.
     pub(super) fn with_products(self, products: Option<u64>, peak: f64) -> Self {
-        let rounds = self.tok_s / (self.n_prompt + self.n_gen) as f64;
+        let n_timed = self.n_parallel * (self.n_prompt + self.n_gen);
+        let rounds = self.tok_s / n_timed as f64;
         let percent = |products: u64| 100.0 * products as f64 * rounds / peak;
         Self {
             multiply_percent: products.map(percent),
@@ -122,8 +126,8 @@ impl Row {
     }
 }
 
-const CSV_HEADER: &str = "model,size_bytes,n_params,isa,threads,batch_size,test,n_prompt,n_gen,\
-                          n_depth,tok_s,spread_tok_s,read_gb_s,stream_gb_s,share_percent,\
+const CSV_HEADER: &str = "model,size_bytes,n_params,isa,threads,batch_size,test,n_parallel,\
+                          n_prompt,n_gen,n_depth,tok_s,spread_tok_s,read_gb_s,stream_gb_s,share_percent,\
                           multiply_percent,kv_bytes,peak_resident_bytes,anonymous_bytes,\
                           file_huge_bytes\n";
 
@@ -188,6 +192,7 @@ impl Report {
             self.threads.to_string(),
             self.batch_size.to_string(),
             row.test.clone(),
+            row.n_parallel.to_string(),
             row.n_prompt.to_string(),
             row.n_gen.to_string(),
             row.n_depth.to_string(),
@@ -225,6 +230,7 @@ mod tests {
     use super::*;
 
     const TEST: Test = Test {
+        n_seqs: 1,
         depth: 0,
         n_prompt: 0,
         n_gen: 10,
@@ -236,6 +242,8 @@ mod tests {
         assert_eq!((row.tok_s, row.spread_tok_s), (10.0, 7.5));
         assert_eq!((row.read_gb_s, row.share_percent), (Some(40.0), Some(50.0)));
         assert_eq!(Row::new(TEST, &[1.0, 0.5], None, 1.0).tok_s, 15.0);
+        let three = Test { n_seqs: 3, ..TEST };
+        assert_eq!(Row::new(three, &[1.0], None, 1.0).tok_s, 30.0);
     }
 
     #[test]

@@ -2,36 +2,47 @@
 
 use std::{
     fmt,
+    ops::Range,
     time::{Duration, Instant},
 };
 
-use generate::{CancelFlag, Sequence};
-use moe_model::{Outputs, StateOptions};
+use generate::CancelFlag;
+use moe_model::{
+    KvCache, LayerView, ModelError, Outputs, Span, StateOptions, Workspace, forward_batch,
+};
 
+use super::geometry::{Meter, Reads};
 use crate::{engine::Engine, error::Error};
 
-/// What is timed: `n_prompt` tokens at once, then `n_gen` one by one, after `depth` others.
+/// What is timed, of `n_seqs` sequences together: `n_prompt` tokens of each at once, then
+/// `n_gen` of each one by one, after `depth` others.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Test {
+    pub(super) n_seqs: usize,
     pub(super) depth: usize,
     pub(super) n_prompt: usize,
     pub(super) n_gen: usize,
 }
 
 impl Test {
+    /// Tokens of one sequence.
     pub(super) const fn n_tokens(self) -> usize {
         self.depth
             .saturating_add(self.n_prompt)
             .saturating_add(self.n_gen)
     }
 
+    /// Tokens of all sequences that are timed.
     pub(super) const fn n_timed(self) -> usize {
-        self.n_prompt + self.n_gen
+        self.n_seqs * (self.n_prompt + self.n_gen)
     }
 }
 
 impl fmt::Display for Test {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.n_seqs > 1 {
+            write!(f, "{} × ", self.n_seqs)?;
+        }
         match (self.n_prompt, self.n_gen) {
             (n_prompt, 0) => write!(f, "pp{n_prompt}")?,
             (0, n_gen) => write!(f, "tg{n_gen}")?,
@@ -44,68 +55,142 @@ impl fmt::Display for Test {
     }
 }
 
-/// A test with its sequence and its tokens.
+/// A test with its sequences.
 #[derive(Debug)]
 pub(super) struct Workload<'m> {
-    sequence: Sequence<'m>,
+    engine: &'m Engine<'m>,
     test: Test,
+    workspace: Workspace,
+    sequences: Vec<Sequence>,
+    meter: Meter<'m>,
+}
+
+/// One sequence and its tokens, which no other one has.
+#[derive(Debug)]
+struct Sequence {
+    cache: KvCache,
     ids: Vec<u32>,
+}
+
+/// A round of a test.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Round {
+    pub(super) time: Duration,
+    /// Weights that its passes read.
+    pub(super) weight_bytes: u64,
 }
 
 impl<'m> Workload<'m> {
     pub(super) fn new(
         engine: &'m Engine<'m>,
+        reads: &'m Reads,
         options: StateOptions,
         test: Test,
     ) -> Result<Self, Error> {
-        let sequence = engine.sequence(options, Outputs::Last)?;
-        let ids = random_ids(test.n_tokens(), sequence.n_vocab());
+        engine.check_memory(test.n_seqs, options, Outputs::Last)?;
+        let n_vocab = engine.model.config().n_vocab;
+        let mut ids = random_ids(n_vocab);
+        let sequences = std::iter::repeat_with(|| {
+            let StateOptions {
+                n_ctx,
+                keys,
+                values,
+                ..
+            } = options;
+            Ok(Sequence {
+                cache: KvCache::new(&engine.model, n_ctx, keys, values)?,
+                ids: ids.by_ref().take(test.n_tokens()).collect(),
+            })
+        });
         Ok(Self {
-            sequence,
+            engine,
             test,
-            ids,
+            workspace: Workspace::new(&engine.model, options.batch_len)?,
+            sequences: sequences.take(test.n_seqs).collect::<Result<_, Error>>()?,
+            meter: Meter::new(reads),
         })
     }
 
-    /// Brings the context before the test into the cache, or back to what it was: the round
+    /// Brings the context before the test into the caches, or back to what it was: the round
     /// before has left it there.
     pub(super) fn prepare(&mut self, cancel: &CancelFlag) -> Result<(), Error> {
-        match self.test.depth {
-            0 => self.sequence.clear(),
-            depth => {
-                self.sequence
-                    .prefill(&self.ids[..depth], cancel, &mut |_| ())?;
-            }
+        let depth = self.test.depth;
+        for sequence in &mut self.sequences {
+            sequence.cache.truncate(depth);
+        }
+        let n_cached = self.sequences[0].cache.len();
+        if n_cached < depth {
+            self.pass(n_cached..depth, Outputs::None, cancel)?;
         }
         Ok(())
     }
 
-    /// Does the test once, [prepared](Self::prepare), and returns the time.
-    pub(super) fn round(&mut self, cancel: &CancelFlag) -> Result<Duration, Error> {
+    /// Does the test once, [prepared](Self::prepare).
+    pub(super) fn round(&mut self, cancel: &CancelFlag) -> Result<Round, Error> {
         let Test {
             depth, n_prompt, ..
         } = self.test;
+        self.meter.take();
         let begin = Instant::now();
         if n_prompt > 0 {
-            // What is in the cache is kept, so only the tokens of the test are computed.
-            self.sequence
-                .prefill(&self.ids[..depth + n_prompt], cancel, &mut |_| ())?;
+            self.pass(depth..depth + n_prompt, Outputs::Last, cancel)?;
         }
-        for &id in &self.ids[depth + n_prompt..] {
-            self.sequence.push(id, cancel)?;
+        for position in depth + n_prompt..self.test.n_tokens() {
+            self.pass(position..position + 1, Outputs::Last, cancel)?;
         }
-        Ok(begin.elapsed())
+        Ok(Round {
+            time: begin.elapsed(),
+            weight_bytes: self.meter.take(),
+        })
+    }
+
+    /// Continues all sequences by their tokens at some positions.
+    fn pass(
+        &mut self,
+        positions: Range<usize>,
+        outputs: Outputs,
+        cancel: &CancelFlag,
+    ) -> Result<(), Error> {
+        let Self {
+            engine,
+            workspace,
+            sequences,
+            meter,
+            ..
+        } = self;
+        let spans = sequences.iter_mut().map(|Sequence { cache, ids }| Span {
+            cache,
+            tokens: &ids[positions.clone()],
+            outputs,
+        });
+        let mut observer = |view: LayerView<'_>| {
+            meter.add(&view);
+            if cancel.is_cancelled() {
+                view.stop();
+            }
+        };
+        let mut spans: Vec<Span<'_>> = spans.collect();
+        match forward_batch(
+            &engine.cpu,
+            &engine.model,
+            workspace,
+            &mut spans,
+            &mut observer,
+        ) {
+            Ok(_) => Ok(()),
+            Err(ModelError::Stopped { .. }) => Err(Error::Interrupted),
+            Err(other) => Err(other.into()),
+        }
     }
 }
 
 /// The same ids each time: a multiplicative congruential generator's upper bits.
-fn random_ids(n: usize, n_vocab: usize) -> Vec<u32> {
+fn random_ids(n_vocab: usize) -> impl Iterator<Item = u32> {
     let mut state = 0x2545_f491_4f6c_dd1d_u64;
-    let ids = std::iter::repeat_with(|| {
+    std::iter::repeat_with(move || {
         state = state.wrapping_mul(0x5851_f42d_4c95_7f2d).wrapping_add(1);
         (((state >> 32) * n_vocab as u64) >> 32) as u32
-    });
-    ids.take(n).collect()
+    })
 }
 
 /// Reads `P,N`.
@@ -119,28 +204,39 @@ pub(super) fn pair(text: &str) -> Result<(usize, usize), String> {
     Ok((number(n_prompt)?, number(n_gen)?))
 }
 
+/// Reads how many sequences go on together.
+pub(super) fn n_sequences(text: &str) -> Result<usize, String> {
+    const MOST: usize = 1024;
+    match text.parse() {
+        Ok(n) if (1..=MOST).contains(&n) => Ok(n),
+        _ => Err(format!("expected 1 to {MOST}")),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
     fn tests_are_named_as_in_llama_bench() {
-        let name = |depth, n_prompt, n_gen| {
+        let name = |n_seqs, depth, n_prompt, n_gen| {
             Test {
+                n_seqs,
                 depth,
                 n_prompt,
                 n_gen,
             }
             .to_string()
         };
-        assert_eq!(name(0, 512, 0), "pp512");
-        assert_eq!(name(4096, 0, 128), "tg128 @ d4096");
-        assert_eq!(name(0, 64, 16), "pp64+tg16");
+        assert_eq!(name(1, 0, 512, 0), "pp512");
+        assert_eq!(name(1, 4096, 0, 128), "tg128 @ d4096");
+        assert_eq!(name(1, 0, 64, 16), "pp64+tg16");
+        assert_eq!(name(4, 64, 0, 32), "4 × tg32 @ d64");
     }
 
     #[test]
     fn ids_are_in_the_vocabulary_and_vary() {
-        let ids = random_ids(1000, 50);
+        let ids: Vec<u32> = random_ids(50).take(1000).collect();
         assert!(ids.iter().all(|&id| id < 50));
         assert!((0..50).all(|id| ids.contains(&id)));
     }

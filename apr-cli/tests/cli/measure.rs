@@ -113,6 +113,59 @@ fn a_bench_has_a_row_for_each_test_in_each_form() {
 }
 
 #[test]
+fn a_bench_of_several_sequences_counts_all_their_tokens() {
+    let record = json(&[
+        "bench", "-q", "-p", "0", "-n", "4", "-d", "6", "-np", "1,3", "-pg", "5,2", "-b", "8",
+        "-r", "1", "-o", "json",
+    ]);
+    let rows = record["rows"].as_array().unwrap();
+    let expected = [
+        ("tg4 @ d6", 1, 4),
+        ("3 × tg4 @ d6", 3, 12),
+        ("pp5+tg2 @ d6", 1, 7),
+        ("3 × pp5+tg2 @ d6", 3, 21),
+    ];
+    assert_eq!(rows.len(), expected.len());
+    for (row, (test, n_parallel, n_tokens)) in rows.iter().zip(expected) {
+        assert_eq!(
+            (&row["test"], &row["n_parallel"]),
+            (&test.into(), &n_parallel.into())
+        );
+        let in_time = row["tok_s"].as_f64().unwrap() * row["seconds"][0].as_f64().unwrap();
+        assert!(
+            (in_time - f64::from(n_tokens)).abs() < 1e-6,
+            "{test}: {in_time}"
+        );
+    }
+    // Three sequences read the dense weights once, and some experts that only one goes to.
+    let bytes = |row: &serde_json::Value| {
+        row["read_gb_s"].as_f64().unwrap() * row["seconds"][0].as_f64().unwrap() * 1e9
+    };
+    let ratio = bytes(&rows[1]) / bytes(&rows[0]);
+    assert!((1.1..2.9).contains(&ratio), "{ratio}");
+    let alone = record["engine"]["weight_bytes_per_token"].as_f64().unwrap() * 4.0;
+    assert!(
+        (alone..alone * 1.1).contains(&bytes(&rows[0])),
+        "{}",
+        bytes(&rows[0])
+    );
+    assert!(rows[3]["read_gb_s"].is_null());
+}
+
+#[test]
+fn a_bench_of_no_sequences_or_too_many_is_refused() {
+    for n in ["0", "1025", "2,x"] {
+        let output = done(&["bench", "-q", "-np", n]);
+        assert_eq!(output.status.code(), Some(2), "{n}");
+        assert!(
+            stderr(&output).contains("expected 1 to 1024"),
+            "{}",
+            stderr(&output)
+        );
+    }
+}
+
+#[test]
 fn doctor_names_what_is_used_and_why() {
     let findings = json(&["doctor", "--json", "-t", "1"]);
     assert_eq!(

@@ -325,6 +325,9 @@ mod tests {
         let expected = format!("ik-bench {model} -r 1 -o json -rtr 1 -p 0 -n 0 -gp 16,8");
         assert_eq!(command(Setting::Ik { repack: true }, deep), Some(expected));
         let batched = Workload::Batched { n_seqs: 4 };
+        let expected =
+            format!("apr bench {model} -q -r 1 -o json -p 0 -n 32 -d 64 -np 4 --isa avx2");
+        assert_eq!(command(Setting::Apr, batched), Some(expected));
         let expected = format!(
             "llama-batched-bench {model} -c 1024 -npp 64 -ntg 32 -npl 4 --output-format jsonl \
              -fa on -nr"
