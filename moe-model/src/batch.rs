@@ -10,6 +10,17 @@ use std::ops::Range;
 use crate::KvCache;
 
 /// Tokens by which a pass continues one sequence.
+///
+/// A sequence cannot be in a pass twice:
+///
+/// ```compile_fail,E0499
+/// use moe_model::{KvCache, Outputs, Span};
+///
+/// fn twice(cache: &mut KvCache) -> [Span<'_>; 2] {
+///     let (tokens, outputs) = (&[1][..], Outputs::Last);
+///     [Span { cache, tokens, outputs }, Span { cache, tokens, outputs }]
+/// }
+/// ```
 #[derive(Debug)]
 pub struct Span<'a> {
     /// The sequence.
@@ -114,15 +125,9 @@ impl Batch {
             n_tokens: tokens.len(),
         });
         let wanted = span.outputs.rows(span.tokens.len());
-        for (token, row) in tokens
-            .clone()
-            .zip(0u32..)
-            .map(|(token, i)| (token, first_row as u32 + i))
-        {
-            if wanted.contains(&token) {
-                self.wanted.push(row);
-            }
-        }
+        let rows = tokens.clone().zip(first_row as u32..);
+        let rows = rows.filter(|(token, _)| wanted.contains(token));
+        self.wanted.extend(rows.map(|(_, row)| row));
         self.places.extend(tokens.clone().map(|token| Place {
             span: idx,
             position: n_past + token,

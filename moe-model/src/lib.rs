@@ -27,14 +27,18 @@
 //! use quant_kernels::{Cpu, KvType};
 //!
 //! /// Goes on with a text by one token while a prompt of another is taken in.
-//! fn step(cpu: &Cpu, model: &Model<'_>, work: &mut Workspace, caches: &mut [KvCache; 2]) -> Result<(), ModelError> {
-//!     let [text, other] = caches;
-//!     let (last, outputs) = ([1879], Outputs::Last);
+//! fn step(
+//!     cpu: &Cpu,
+//!     model: &Model<'_>,
+//!     workspace: &mut Workspace,
+//!     [text, other]: [&mut KvCache; 2],
+//! ) -> Result<(), ModelError> {
+//!     let outputs = Outputs::Last;
 //!     let mut spans = [
-//!         Span { cache: text, tokens: &last, outputs },
+//!         Span { cache: text, tokens: &[1879], outputs },
 //!         Span { cache: other, tokens: &[9707, 11], outputs },
 //!     ];
-//!     let logits = forward_batch(cpu, model, work, &mut spans, &mut |_| ())?;
+//!     let logits = forward_batch(cpu, model, workspace, &mut spans, &mut |_| ())?;
 //!     assert_eq!(logits.of(1).len(), model.config().n_vocab);
 //!     Ok(())
 //! }
