@@ -44,6 +44,7 @@ const PICTURE: [Place; 9] = [
         name: "apr-tokenizer",
         ours: &["gguf-format"],
         others: Some(&[
+            "hashbrown",
             "minijinja",
             "minijinja-contrib",
             "regex",
@@ -51,6 +52,7 @@ const PICTURE: [Place; 9] = [
             "serde_json",
             "thiserror",
             "tokenizers",
+            "unicode-normalization-alignments",
         ]),
     },
     Place {
