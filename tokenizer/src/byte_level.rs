@@ -41,11 +41,6 @@ pub(crate) fn byte_of(c: char) -> Option<u8> {
     BYTES.get(c as usize).copied().flatten()
 }
 
-/// Appends the spelling of `bytes` to `spelling`.
-pub(crate) fn spell(bytes: &[u8], spelling: &mut String) {
-    spelling.extend(bytes.iter().map(|&byte| char_of(byte)));
-}
-
 const fn stands_for_itself(byte: u8) -> bool {
     matches!(byte, b'!'..=b'~' | 0xa1..=0xac | 0xae..=0xff)
 }
@@ -63,8 +58,7 @@ mod tests {
 
     #[test]
     fn the_well_known_spellings() {
-        let mut spelling = String::new();
-        spell(" \n\té".as_bytes(), &mut spelling);
+        let spelling: String = " \n\té".bytes().map(char_of).collect();
         assert_eq!(spelling, "ĠĊĉÃ©");
     }
 

@@ -191,13 +191,6 @@ pub enum TokenizerError {
         limit: usize,
     },
 
-    /// The BPE library refused what passed our own checks.
-    #[error("byte-level BPE: {message}")]
-    Bpe {
-        /// The library's words.
-        message: String,
-    },
-
     /// A key names a token that does not exist.
     #[error("`{key}`: token {id} is out of range, the vocabulary has {n_vocab} tokens")]
     SpecialId {

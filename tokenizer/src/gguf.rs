@@ -4,7 +4,7 @@ use gguf_format::{Elements, Metadata};
 
 use crate::{
     TokenizerError,
-    bpe::Merges,
+    bpe::Bpe,
     error::excerpt,
     special_ids::SpecialIds,
     tokenizer::Parts,
@@ -17,13 +17,18 @@ const PRE_KEY: &str = "tokenizer.ggml.pre";
 const PRE: &str = "qwen2";
 const CHAT_TEMPLATE_KEY: &str = "tokenizer.chat_template";
 
-/// Reads and checks everything but what needs the merging model.
+/// Reads and checks everything.
 pub(crate) fn read(metadata: &Metadata<'_>) -> Result<Parts, TokenizerError> {
     check_kind(metadata)?;
     let tokens: Elements<'_, &str> = metadata.require("tokenizer.ggml.tokens")?;
     let types: Elements<'_, i32> = metadata.require("tokenizer.ggml.token_type")?;
     let vocabulary = vocabulary(tokens, types)?;
-    let merges = merges(metadata.require("tokenizer.ggml.merges")?)?;
+    let merges: Elements<'_, &str> = metadata.require("tokenizer.ggml.merges")?;
+    let merges = merges.enumerate();
+    let bpe = Bpe::new(
+        &vocabulary,
+        merges.map(|(rank, line)| split_merge(rank, line)),
+    )?;
     Ok(Parts {
         special_ids: SpecialIds::from_metadata(metadata, &vocabulary)?,
         adds_bos: metadata
@@ -31,7 +36,7 @@ pub(crate) fn read(metadata: &Metadata<'_>) -> Result<Parts, TokenizerError> {
             .unwrap_or(false),
         chat_templates: chat_templates(metadata)?,
         vocabulary,
-        merges,
+        bpe,
     })
 }
 
@@ -84,18 +89,11 @@ fn kind(id: u32, ty: i32) -> Result<TokenKind, TokenizerError> {
     }
 }
 
-fn merges(lines: Elements<'_, &str>) -> Result<Merges, TokenizerError> {
-    lines
-        .enumerate()
-        .map(|(rank, line)| split_merge(rank, line))
-        .collect()
-}
-
 /// Cuts `left right` at its space.
-pub(crate) fn split_merge(rank: usize, line: &str) -> Result<(String, String), TokenizerError> {
+pub(crate) fn split_merge(rank: usize, line: &str) -> Result<(&str, &str), TokenizerError> {
     match line.split_once(' ') {
         Some((left, right)) if !left.is_empty() && !right.is_empty() && !right.contains(' ') => {
-            Ok((left.to_owned(), right.to_owned()))
+            Ok((left, right))
         }
         _ => Err(TokenizerError::MergeSyntax {
             rank,
@@ -127,10 +125,7 @@ mod tests {
 
     #[test]
     fn a_merge_is_two_texts_and_one_space() {
-        assert_eq!(
-            split_merge(0, "Ġ t").unwrap(),
-            ("Ġ".to_owned(), "t".to_owned())
-        );
+        assert_eq!(split_merge(0, "Ġ t").unwrap(), ("Ġ", "t"));
         for line in ["", " ", "a", "a ", " b", "a b c", "a  b"] {
             assert!(
                 matches!(

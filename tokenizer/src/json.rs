@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 
 use crate::{
     TokenizerError,
-    bpe::Merges,
+    bpe::Bpe,
     error::excerpt,
     gguf::split_merge,
     special_ids::SpecialIds,
@@ -77,18 +77,21 @@ fn bpe() -> Cow<'static, str> {
     BPE.into()
 }
 
-/// Reads and checks everything but what needs the merging model.
+/// Reads and checks everything.
 pub(crate) fn read(json: &[u8]) -> Result<Parts, TokenizerError> {
     let file: File<'_> = serde_json::from_slice(json)?;
     check_settings(&file)?;
     let entries = by_id(&file)?;
     let vocabulary = Vocabulary::new(entries.into_iter())?;
+    let merges = file.model.merges.0.iter();
+    let merges = merges.map(|(left, right)| Ok((left.as_str(), right.as_str())));
+    let bpe = Bpe::new(&vocabulary, merges)?;
     Ok(Parts {
         special_ids: SpecialIds::by_name(&vocabulary),
         adds_bos: false,
         chat_templates: Vec::new(),
         vocabulary,
-        merges: file.model.merges.0,
+        bpe,
     })
 }
 
@@ -273,7 +276,7 @@ impl<'de: 'a, 'a> Deserialize<'de> for Vocab<'a> {
 struct Text<'a>(#[serde(borrow)] Cow<'a, str>);
 
 /// Merges as pairs (`["a", "b"]`) or as lines (`"a b"`).
-struct MergeList(Merges);
+struct MergeList(Vec<(String, String)>);
 
 impl<'de> Deserialize<'de> for MergeList {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
@@ -291,7 +294,9 @@ impl<'de> Deserialize<'de> for MergeList {
                     merges.push(match merge {
                         Merge::Pair(left, right) => (left, right),
                         Merge::Line(line) => {
-                            split_merge(merges.len(), &line).map_err(de::Error::custom)?
+                            let (left, right) =
+                                split_merge(merges.len(), &line).map_err(de::Error::custom)?;
+                            (left.to_owned(), right.to_owned())
                         }
                     });
                 }

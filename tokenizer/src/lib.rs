@@ -1,8 +1,8 @@
 #![doc = include_str!("../README.md")]
 //!
 //! # Reading order
-//! [`Tokenizer`] holds a vocabulary, finds added tokens, cuts the rest into pieces and lets
-//! the library merge their bytes; [`DecodeStream`] turns bytes back into text. The source is
+//! [`Tokenizer`] holds a vocabulary, finds added tokens, cuts the rest into pieces and merges
+//! their bytes; [`DecodeStream`] turns bytes back into text. The source is
 //! the Hugging Face library's pipeline for Qwen2, which the tests hold it against; metadata
 //! keys are those of the GGUF specification. No file is opened here and nothing is printed.
 
@@ -16,6 +16,7 @@ mod decode_stream;
 mod error;
 mod gguf;
 mod json;
+mod merges;
 mod message;
 mod special_ids;
 mod split;

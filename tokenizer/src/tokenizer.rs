@@ -5,7 +5,7 @@ use gguf_format::Metadata;
 use crate::{
     SpecialTokens, TokenizerError,
     added::{AddedTokens, Part},
-    bpe::{Bpe, Merges},
+    bpe::Bpe,
     gguf, json,
     special_ids::SpecialIds,
     vocabulary::{TokenKind, Vocabulary},
@@ -17,18 +17,16 @@ pub struct Tokenizer {
     vocabulary: Vocabulary,
     added: AddedTokens,
     bpe: Bpe,
-    /// The tokens that merging does not make, sorted by text.
-    ids_by_text: Vec<u32>,
     special_ids: SpecialIds,
     adds_bos: bool,
     chat_templates: Vec<(String, String)>,
 }
 
-/// What a file says, checked, before the merging model is built.
+/// What a file says, checked.
 #[derive(Debug)]
 pub(crate) struct Parts {
     pub(crate) vocabulary: Vocabulary,
-    pub(crate) merges: Merges,
+    pub(crate) bpe: Bpe,
     pub(crate) special_ids: SpecialIds,
     pub(crate) adds_bos: bool,
     pub(crate) chat_templates: Vec<(String, String)>,
@@ -56,18 +54,9 @@ impl Tokenizer {
     }
 
     fn build(parts: Parts) -> Result<Self, TokenizerError> {
-        let bpe = Bpe::new(&parts.vocabulary, parts.merges)?;
-        let added = AddedTokens::new(&parts.vocabulary)?;
-        let named = parts
-            .vocabulary
-            .iter()
-            .filter(|&(_, _, kind)| kind != TokenKind::Normal);
-        let mut ids_by_text: Vec<u32> = named.map(|(id, ..)| id).collect();
-        ids_by_text.sort_unstable_by_key(|&id| parts.vocabulary.text(id));
         Ok(Self {
-            added,
-            bpe,
-            ids_by_text,
+            added: AddedTokens::new(&parts.vocabulary)?,
+            bpe: parts.bpe,
             vocabulary: parts.vocabulary,
             special_ids: parts.special_ids,
             adds_bos: parts.adds_bos,
@@ -142,11 +131,7 @@ impl Tokenizer {
     /// Returns the token that the vocabulary spells this way.
     #[must_use]
     pub fn id(&self, text: &str) -> Option<u32> {
-        self.bpe.id(text).or_else(|| {
-            let spelling = |&id: &u32| self.vocabulary.text(id).cmp(&Some(text));
-            let place = self.ids_by_text.binary_search_by(spelling).ok()?;
-            Some(self.ids_by_text[place])
-        })
+        self.vocabulary.id(text)
     }
 
     /// Returns the number of tokens; ids are smaller.

@@ -1,8 +1,13 @@
-//! The tokens: text as the file spells it, raw bytes, kind.
+//! The tokens: text as the file spells it, raw bytes, kind, and the way back from a text.
 //!
-//! All texts lie in one string and all bytes in one buffer, with the ends beside them: three
-//! allocations instead of one per token. Whether the tokens are sound is decided here, once;
-//! afterwards every id below `len()` has a text and bytes.
+//! All texts lie in one string and all bytes in one buffer, with the ends beside them, and the
+//! way back is a hash table of ids alone: a few allocations instead of several per token.
+//! Whether the tokens are sound is decided here, once; afterwards every id below `len()` has a
+//! text and bytes, and no two have the same text.
+
+use std::hash::BuildHasher;
+
+use hashbrown::{DefaultHashBuilder, HashTable, hash_table};
 
 use crate::{TokenizerError, byte_level, error::excerpt};
 
@@ -37,6 +42,10 @@ pub(crate) struct Vocabulary {
     bytes: Vec<u8>,
     byte_ends: Vec<u32>,
     kinds: Vec<TokenKind>,
+    /// All ids, by the hash of their texts. It is seeded anew for every vocabulary, so no file
+    /// can be made whose texts all meet in one place.
+    ids: HashTable<u32>,
+    hasher: DefaultHashBuilder,
 }
 
 impl Vocabulary {
@@ -55,9 +64,12 @@ impl Vocabulary {
             bytes: Vec::new(),
             byte_ends: Vec::with_capacity(n_vocab),
             kinds: Vec::with_capacity(n_vocab),
+            ids: HashTable::with_capacity(n_vocab),
+            hasher: DefaultHashBuilder::default(),
         };
         for (id, entry) in (0_u32..).zip(entries) {
             vocabulary.push(id, entry)?;
+            vocabulary.index(id, entry.text)?;
         }
         Ok(vocabulary)
     }
@@ -76,6 +88,12 @@ impl Vocabulary {
 
     pub(crate) fn bytes(&self, id: u32) -> Option<&[u8]> {
         span(&self.byte_ends, id).map(|span| &self.bytes[span])
+    }
+
+    /// Returns the token with this text.
+    pub(crate) fn id(&self, text: &str) -> Option<u32> {
+        let is_it = |&id: &u32| self.text(id) == Some(text);
+        self.ids.find(self.hasher.hash_one(text), is_it).copied()
     }
 
     /// Iterates over ids, texts and kinds.
@@ -104,6 +122,34 @@ impl Vocabulary {
         self.byte_ends.push(end(self.bytes.len())?);
         self.kinds.push(kind);
         Ok(())
+    }
+
+    /// Remembers the text of a token that was pushed.
+    fn index(&mut self, id: u32, text: &str) -> Result<(), TokenizerError> {
+        let Self {
+            texts,
+            text_ends,
+            ids,
+            hasher,
+            ..
+        } = self;
+        let text_of = |id: u32| span(text_ends, id).map_or("", |span| &texts[span]);
+        let place = ids.entry(
+            hasher.hash_one(text),
+            |&other| text_of(other) == text,
+            |&other| hasher.hash_one(text_of(other)),
+        );
+        match place {
+            hash_table::Entry::Occupied(first) => Err(TokenizerError::DuplicateToken {
+                id,
+                first: *first.get(),
+                text: excerpt(text),
+            }),
+            hash_table::Entry::Vacant(place) => {
+                place.insert(id);
+                Ok(())
+            }
+        }
     }
 }
 
@@ -146,6 +192,7 @@ mod tests {
         assert_eq!(vocabulary.text(2), None);
         assert_eq!(vocabulary.kind(1), Some(TokenKind::Control));
         assert_eq!(vocabulary.iter().count(), vocabulary.len());
+        assert_eq!((vocabulary.id("<é>"), vocabulary.id(" a")), (Some(1), None));
     }
 
     #[test]
@@ -163,6 +210,14 @@ mod tests {
             Err(TokenizerError::NotByteLevel {
                 id: 0,
                 found: ' ',
+                ..
+            })
+        ));
+        assert!(matches!(
+            vocabulary(&[("a", TokenKind::Normal), ("a", TokenKind::Control)]),
+            Err(TokenizerError::DuplicateToken {
+                id: 1,
+                first: 0,
                 ..
             })
         ));

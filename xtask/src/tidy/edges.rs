@@ -51,7 +51,6 @@ const PICTURE: [Place; 9] = [
             "serde",
             "serde_json",
             "thiserror",
-            "tokenizers",
             "unicode-normalization-alignments",
         ]),
     },
