@@ -9,6 +9,7 @@
 use std::{
     borrow::Cow,
     fs::{self, File},
+    hint::black_box,
     io,
     path::{Path, PathBuf},
 };
@@ -64,9 +65,13 @@ pub enum Prefetch {
     /// Not at all: each page when it is first touched.
     #[default]
     None,
+    /// Not at all, but where Linux has to read a page, it is asked for the 2 MiB around it as
+    /// one huge page. Those stay huge for every program until they are dropped from memory.
+    Huge,
     /// The system is asked to read ahead and does so beside the program.
     ReadAhead,
-    /// All pages are read and mapped before the call returns; no page fault comes later.
+    /// All pages are read, huge as above, and mapped before the call returns; no page fault
+    /// comes later.
     Populate,
 }
 
@@ -161,6 +166,20 @@ impl ModelFile {
         }
         agreed
     }
+
+    /// Reads one byte at `n_places`, evenly spread over each mapped file. Where a page is not
+    /// in memory the system has to wait for the disk, and counts it: so a program finds out
+    /// whether it is worth its while to populate the map.
+    pub fn touch(&self, n_places: usize) {
+        for shard in &self.shards {
+            if let Bytes::Map(map) = &shard.bytes {
+                let step = map.len().div_ceil(n_places.max(1)).max(1);
+                map.iter().step_by(step).for_each(|byte| {
+                    black_box(*byte);
+                });
+            }
+        }
+    }
 }
 
 impl Shard {
@@ -236,6 +255,7 @@ fn map(file: &File) -> io::Result<Mmap> {
 fn advise(map: &Mmap, how: Prefetch, progress: impl FnMut(u64)) -> bool {
     match how {
         Prefetch::None => true,
+        Prefetch::Huge => ask_for_huge(map),
         Prefetch::ReadAhead => map.advise(memmap2::Advice::WillNeed).is_ok(),
         Prefetch::Populate => populate(map, progress),
     }
@@ -248,8 +268,20 @@ fn advise(_: &Mmap, how: Prefetch, _: impl FnMut(u64)) -> bool {
 }
 
 #[cfg(target_os = "linux")]
+fn ask_for_huge(map: &Mmap) -> bool {
+    map.advise(memmap2::Advice::HugePage).is_ok()
+}
+
+#[cfg(all(unix, not(target_os = "linux")))]
+fn ask_for_huge(_: &Mmap) -> bool {
+    false
+}
+
+#[cfg(target_os = "linux")]
 fn populate(map: &Mmap, mut progress: impl FnMut(u64)) -> bool {
     const PIECE: usize = 64 << 20;
+    // Without huge pages all is there all the same.
+    ask_for_huge(map);
     (0..map.len()).step_by(PIECE).all(|start| {
         let len = PIECE.min(map.len() - start);
         let agreed = map

@@ -103,7 +103,15 @@ fn a_mapped_file_is_the_model_that_was_written() {
     let folder = folder();
     let file = ModelFile::open(&write(&folder, "model.gguf", smallest())).unwrap();
     assert_eq!(file.n_bytes(), smallest().len() as u64);
-    for how in [Prefetch::None, Prefetch::ReadAhead, Prefetch::Populate] {
+    for n_places in [0, 1, 3, usize::MAX] {
+        file.touch(n_places);
+    }
+    for how in [
+        Prefetch::None,
+        Prefetch::Huge,
+        Prefetch::ReadAhead,
+        Prefetch::Populate,
+    ] {
         let mut last = 0;
         file.prefetch(how, |n_bytes| last = n_bytes);
         assert_eq!(last, file.n_bytes(), "{how:?}");
