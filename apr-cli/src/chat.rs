@@ -99,7 +99,7 @@ struct Chat<'m> {
 pub(crate) fn run(args: &ChatArgs) -> Result<(), Error> {
     let interrupt = Interrupt::install();
     let source = Source::open(&args.model)?;
-    let engine = source.engine(&args.cpu, args.quiet)?;
+    let engine = source.engine_at_once(&args.cpu, args.quiet)?;
     let mut conversation = Conversation::new(&engine.tokenizer, args.system_prompt.as_deref())?;
     if let Some(think) = args.think {
         conversation.set_thinking(think == Switch::On);

@@ -9,7 +9,7 @@ use std::{
 
 use generate::Sequence;
 use gguf_format::GgufSet;
-use moe_model::{Config, Model, ModelFile, Outputs, Prefetch, StateOptions, kv_bytes};
+use moe_model::{Config, Model, ModelFile, Outputs, StateOptions, kv_bytes};
 use quant_kernels::{Cpu, Isa};
 use tokenizer::Tokenizer;
 
@@ -17,9 +17,7 @@ use crate::{
     args::{CpuArgs, ModelArgs, QuietArgs},
     builtin,
     error::Error,
-    machine,
-    progress::Progress,
-    terminal, units,
+    machine, pages, terminal, units,
 };
 
 /// An open model file, and the time at which opening began.
@@ -112,20 +110,52 @@ impl Source {
             .into_owned()
     }
 
-    /// Checks the model, brings its weights into memory and starts the threads.
+    /// Checks the model, brings all its weights into memory and starts the threads: no page
+    /// is mapped later.
     pub(crate) fn engine(&self, cpu: &CpuArgs, quiet: QuietArgs) -> Result<Engine<'_>, Error> {
-        let gguf = self.gguf()?;
-        let within = Error::within(self.file.path());
-        let model = Model::from_gguf(&gguf).map_err(|error| within(error.into()))?;
-        // Both take a good part of the time to the first token, and neither needs the other.
-        let tokenizer = thread::scope(|scope| {
-            let tokenizer = scope.spawn(|| Tokenizer::from_gguf(gguf.metadata()));
-            self.prefetch(quiet);
-            tokenizer
-                .join()
-                .unwrap_or_else(|panic| resume_unwind(panic))
+        self.start(cpu, quiet, |_, _| pages::bring_in(&self.file, quiet))
+    }
+
+    /// Does what [`Self::engine`] does, but leaves weights that the system still has in memory
+    /// to be mapped as they are used: the first token comes sooner, and so does the end.
+    pub(crate) fn engine_at_once(
+        &self,
+        cpu: &CpuArgs,
+        quiet: QuietArgs,
+    ) -> Result<Engine<'_>, Error> {
+        self.start(cpu, quiet, |model, is_waiting| {
+            if pages::are_in_memory(&self.file) {
+                pages::map_while(is_waiting, model.weights());
+            } else {
+                pages::bring_in(&self.file, quiet);
+            }
         })
-        .map_err(|error| within(error.into()))?;
+    }
+
+    /// Reads the tokenizer, which takes a good part of the time to the first token, beside
+    /// `prefetch`, which is given the model and the question whether there is still time.
+    fn start(
+        &self,
+        cpu: &CpuArgs,
+        quiet: QuietArgs,
+        prefetch: impl FnOnce(&Model<'_>, &dyn Fn() -> bool),
+    ) -> Result<Engine<'_>, Error> {
+        let gguf = self.gguf()?;
+        let (model, tokenizer) = thread::scope(|scope| {
+            let tokenizer = scope.spawn(|| Tokenizer::from_gguf(gguf.metadata()));
+            let model = Model::from_gguf(&gguf);
+            if let Ok(model) = &model {
+                prefetch(model, &|| !tokenizer.is_finished());
+            }
+            let tokenizer = tokenizer.join();
+            (
+                model,
+                tokenizer.unwrap_or_else(|panic| resume_unwind(panic)),
+            )
+        });
+        let within = Error::within(self.file.path());
+        let model = model.map_err(|error| within(error.into()))?;
+        let tokenizer = tokenizer.map_err(|error| within(error.into()))?;
         let cpu = self::cpu(cpu, quiet)?;
         Ok(Engine {
             cpu,
@@ -133,18 +163,6 @@ impl Source {
             tokenizer,
             load: self.begin.elapsed(),
         })
-    }
-
-    fn prefetch(&self, quiet: QuietArgs) {
-        // Reading what does not fit would only push out what was read before.
-        let fits = machine::memory().is_none_or(|m| self.file.n_bytes() < m.available);
-        let how = if fits {
-            Prefetch::Populate
-        } else {
-            Prefetch::ReadAhead
-        };
-        let progress = Progress::bytes("loading", self.file.n_bytes(), quiet.quiet);
-        self.file.prefetch(how, |n_bytes| progress.set(n_bytes));
     }
 }
 

@@ -42,7 +42,7 @@ pub(crate) struct LogitsArgs {
 pub(crate) fn run(args: &LogitsArgs) -> Result<(), Error> {
     let interrupt = Interrupt::install();
     let source = Source::open(&args.model)?;
-    let engine = source.engine(&args.cpu, args.quiet)?;
+    let engine = source.engine_at_once(&args.cpu, args.quiet)?;
     let ids = match &args.prompt {
         TextOrIds::Ids(ids) => input::parse_ids(ids)?,
         TextOrIds::Text(text) => args.special.encode(&engine.tokenizer, &text.text()?),

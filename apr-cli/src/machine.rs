@@ -51,6 +51,17 @@ pub(crate) fn footprint() -> Option<Footprint> {
     })
 }
 
+/// Returns how often this process waited for a page to be read from a disk.
+pub(crate) fn major_faults() -> Option<u64> {
+    parse_major_faults(&fs::read_to_string("/proc/self/stat").ok()?)
+}
+
+/// Finds the twelfth field; the second is the program's name in brackets, spaces and all.
+fn parse_major_faults(stat: &str) -> Option<u64> {
+    let (_, fields) = stat.rsplit_once(") ")?;
+    number(fields.split(' ').nth(9)?)
+}
+
 /// Returns the processor's name.
 pub(crate) fn cpu_name() -> Option<String> {
     let about = fs::read_to_string("/proc/cpuinfo").ok()?;
@@ -149,6 +160,13 @@ mod tests {
         assert_eq!(cpu_list("0-3,8,10-11\n"), [0, 1, 2, 3, 8, 10, 11]);
         assert_eq!(cpu_list(" 5"), [5]);
         assert!(cpu_list("").is_empty());
+    }
+
+    #[test]
+    fn major_faults_are_found_behind_any_name() {
+        let stat = "7 (a) b (c) R 1 7 1 0 -1 4194304 120 0 33 0 5 6 0 0 20 0 1 0";
+        assert_eq!(parse_major_faults(stat), Some(33));
+        assert_eq!(parse_major_faults("7 (apr) R 1"), None);
     }
 
     #[test]

@@ -26,6 +26,7 @@ mod timing;
 
 mod bandwidth;
 mod machine;
+mod pages;
 
 mod bench;
 mod chat;

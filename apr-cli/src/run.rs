@@ -92,7 +92,7 @@ pub(crate) fn run(args: &RunArgs) -> Result<(), Error> {
     let interrupt = Interrupt::install();
     let prompt = args.prompt.text()?;
     let source = Source::open(&args.model)?;
-    let engine = source.engine(&args.cpu, args.quiet)?;
+    let engine = source.engine_at_once(&args.cpu, args.quiet)?;
     let ids = args.special.encode(&engine.tokenizer, &prompt);
     let config = args
         .sampling
