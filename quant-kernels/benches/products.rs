@@ -79,7 +79,7 @@ fn cases(n_tokens: &[usize]) -> Vec<Case> {
     cases
 }
 
-#[divan::bench(args = cases(&[1, 2]), max_time = 0.5)]
+#[divan::bench(args = cases(&[1, 2, 32]), max_time = 0.5)]
 fn from_memory(bencher: Bencher<'_, '_>, case: Case) {
     let n_threads = thread::available_parallelism().unwrap_or(NonZeroUsize::MIN);
     let n_rows = STREAMED_BYTES / row_bytes(case.ty);

@@ -10,9 +10,8 @@
 //!   for each block b:                   total = fma(d[b] · dx[b], table[b], total)
 //! ```
 //!
-//! The sums of superblocks wait spread over the lanes of a register and are folded in the
-//! float part, those of eight rows into one register; small blocks are folded sixteen at a
-//! time along the row.
+//! The sums of superblocks wait in four lanes each and are folded in the float part, those of
+//! eight rows into one register; small blocks are folded sixteen at a time along the row.
 //!
 //! Without that, a row's chain of dependent steps and the folding of every block cost as
 //! much as the products. Memory delivers more to prefetches into the second cache than to
@@ -37,12 +36,12 @@ use superblock::SuperParts;
 /// Rows whose float parts go side by side.
 const ROWS: usize = 8;
 /// Superblocks along a row whose sums the table holds.
-const COLUMNS: usize = 8;
+const COLUMNS: usize = 16;
 /// Groups of eight small blocks along a row whose sums the table holds.
 const SMALL_GROUPS: usize = 8;
 
 /// How far behind a block memory is asked for.
-const PREFETCH_BYTES: usize = 2048;
+const PREFETCH_BYTES: usize = 4096;
 
 /// How a superblock's factors wait for the float part.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -56,7 +55,7 @@ enum Factors {
 /// What the float part needs of a few superblocks of eight rows, for `N` tokens.
 #[repr(C, align(64))]
 struct Table<const N: usize> {
-    /// By token and block, the integer sums of each row, still spread over lanes.
+    /// By token and block, the integer sums of each row.
     parts: [[[SuperParts; ROWS]; COLUMNS]; N],
     /// By block, the factors of each row.
     first: [[u32; ROWS]; COLUMNS],
@@ -68,7 +67,7 @@ impl<const N: usize> Table<N> {
     #[inline]
     fn zeroed() -> Self {
         Self {
-            parts: [[[SuperParts::zero(); ROWS]; COLUMNS]; N],
+            parts: [[[_mm256_setzero_si256(); ROWS]; COLUMNS]; N],
             first: [[0; ROWS]; COLUMNS],
             second: [[0; ROWS]; COLUMNS],
         }
@@ -162,20 +161,15 @@ fn super_step<B: SuperBlock>(
     dx: __m256,
     total: __m256,
 ) -> __m256 {
-    let [a, b, c, d_, e, f, g, h] = parts;
-    let low = fold_quarters([a.sum, b.sum, c.sum, d_.sum]);
-    let high = fold_quarters([e.sum, f.sum, g.sum, h.sum]);
-    let sum = _mm256_cvtepi32_ps(fold_lanes(low, high));
+    let [x0, x1, x2, x3, x4, x5, x6, x7] = *parts;
+    let low = fold_pairs_256(fold_dwords_256(x0, x1), fold_dwords_256(x2, x3));
+    let high = fold_pairs_256(fold_dwords_256(x4, x5), fold_dwords_256(x6, x7));
+    let sum = _mm256_cvtepi32_ps(_mm256_permute2x128_si256::<0x20>(low, high));
     let total = _mm256_fmadd_ps(_mm256_mul_ps(d, dx), sum, total);
     if !B::HAS_MIN {
         return total;
     }
-    let ae = _mm256_set_m128i(e.min_sum, a.min_sum);
-    let bf = _mm256_set_m128i(f.min_sum, b.min_sum);
-    let cg = _mm256_set_m128i(g.min_sum, c.min_sum);
-    let dh = _mm256_set_m128i(h.min_sum, d_.min_sum);
-    let min_sum = fold_pairs_256(fold_dwords_256(ae, bf), fold_dwords_256(cg, dh));
-    let min_sum = _mm256_cvtepi32_ps(min_sum);
+    let min_sum = _mm256_cvtepi32_ps(_mm256_permute2x128_si256::<0x31>(low, high));
     _mm256_fnmadd_ps(_mm256_mul_ps(dmin, dx), min_sum, total)
 }
 
@@ -373,18 +367,4 @@ fn fold_pairs_256(a: __m256i, b: __m256i) -> __m256i {
 #[inline]
 fn fold_quarters([a, b, c, d]: [__m512i; 4]) -> __m512i {
     fold_pairs(fold_dwords(a, b), fold_dwords(c, d))
-}
-
-/// The last step: adds the four lanes of 128 bits of each register, `a` before `b`.
-#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,fma")]
-#[inline]
-fn fold_lanes(a: __m512i, b: __m512i) -> __m256i {
-    let even = _mm512_shuffle_i32x4::<0b10_00_10_00>(a, b);
-    let odd = _mm512_shuffle_i32x4::<0b11_01_11_01>(a, b);
-    let x = _mm512_add_epi32(even, odd);
-    let x = _mm512_shuffle_i32x4::<0b11_01_10_00>(x, x);
-    _mm256_add_epi32(
-        _mm512_castsi512_si256(x),
-        _mm512_extracti32x8_epi32::<1>(x),
-    )
 }

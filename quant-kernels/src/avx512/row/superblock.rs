@@ -28,25 +28,10 @@ pub(super) const fn kind<B: SuperBlock>() -> Factors {
     }
 }
 
-/// The integer sums of a block, spread over lanes.
-#[derive(Clone, Copy)]
-pub(super) struct SuperParts {
-    /// Products, times the scales; what the zero point adds is taken off.
-    pub(super) sum: __m512i,
-    /// Sums of activations, times the minimums.
-    pub(super) min_sum: __m128i,
-}
-
-impl SuperParts {
-    #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,fma")]
-    #[inline]
-    pub(super) fn zero() -> Self {
-        Self {
-            sum: _mm512_setzero_si512(),
-            min_sum: _mm_setzero_si128(),
-        }
-    }
-}
+/// The integer sums of a block: in four lanes parts of the products times the scales, in the
+/// other four parts of the sums of activations times the minimums. What the zero point adds
+/// is taken off.
+pub(super) type SuperParts = __m256i;
 
 /// Multiplies a block with the blocks of `N` tokens; returns also its factors as they wait
 /// for the float part.
@@ -78,23 +63,40 @@ fn sums<B: SuperBlock, const N: usize>(
     x: [&ActSuper; N],
 ) -> [SuperParts; N] {
     let scales = _mm256_cvtepi8_epi16(scales);
-    let mut out = [SuperParts::zero(); N];
+    let mut out = [_mm256_setzero_si256(); N];
     for t in 0..N {
         let x_sums = if B::SUB == 16 {
             load_i16(&x[t].sums16)
         } else {
             _mm256_zextsi128_si256(load_i16x8(&x[t].sums32))
         };
+        let mut sum = _mm512_setzero_si512();
         if B::ZERO != 0 {
             let zeros = _mm256_mullo_epi16(scales, _mm256_set1_epi16(-B::ZERO as i16));
-            out[t].sum = _mm512_zextsi256_si512(_mm256_madd_epi16(zeros, x_sums));
+            sum = _mm512_zextsi256_si512(_mm256_madd_epi16(zeros, x_sums));
         }
-        if B::HAS_MIN {
-            out[t].min_sum = min_sum::<B>(mins, x_sums);
-        }
-        out[t].sum = products::<B>(q, scales, x[t], out[t].sum);
+        let sum = quarter(products::<B>(q, scales, x[t], sum));
+        out[t] = if B::HAS_MIN {
+            _mm256_set_m128i(min_sum::<B>(mins, x_sums), sum)
+        } else {
+            _mm256_zextsi128_si256(sum)
+        };
     }
     out
+}
+
+/// Adds the lanes of a register four by four.
+#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,fma")]
+#[inline]
+fn quarter(x: __m512i) -> __m128i {
+    let x = _mm256_add_epi32(
+        _mm512_castsi512_si256(x),
+        _mm512_extracti32x8_epi32::<1>(x),
+    );
+    _mm_add_epi32(
+        _mm256_castsi256_si128(x),
+        _mm256_extracti128_si256::<1>(x),
+    )
 }
 
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,fma")]
