@@ -286,6 +286,16 @@ impl<'a> HeadView<'a> {
         )
     }
 
+    /// Returns the bytes of all keys, for those who ask memory for them ahead.
+    pub(crate) fn key_bytes(&self) -> &'a [u8] {
+        self.keys
+    }
+
+    /// Returns the bytes of all values.
+    pub(crate) fn value_bytes(&self) -> &'a [u8] {
+        self.values
+    }
+
     /// Returns the values of all positions.
     pub(crate) fn values<C: Codec>(&self, dim: usize) -> Region<'a> {
         Region::new::<C>(self.values, KV_BLOCK * dim)

@@ -17,6 +17,12 @@ pub(crate) trait F32x16: Copy {
     /// Tokens of a tile of float products: its sums and weights stay in registers.
     const TILE_TOKENS: usize = 4;
 
+    /// Asks memory for the line that holds the byte at `offset` from the start of some bytes,
+    /// or beyond them; whether it is there changes nothing but the time.
+    fn prefetch(bytes: &[u8], offset: usize) {
+        let _ = (bytes, offset);
+    }
+
     /// All lanes `x`.
     fn splat(x: f32) -> Self;
     /// Loads sixteen floats.

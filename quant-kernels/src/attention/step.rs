@@ -1,8 +1,15 @@
 //! The heads of one query over one block: scores, weights, weighted values.
+//!
+//! A block's keys and values are some pages somewhere in memory, too short for the processor
+//! to see a stream. So the scores ask for the values that will be weighted, and the weighted
+//! values for the keys of the next block.
 
 use super::{Queries, partial::States};
 use crate::{
-    kv::{Bf16Codec, Codec, F16Codec, F32Codec, HeadView, KEY_TILE, KV_BLOCK, KvType, Q8Codec},
+    kv::{
+        Bf16Codec, Codec, F16Codec, F32Codec, HeadView, KEY_TILE, KV_BLOCK, KvType, Q8Codec,
+        QUANT_DIMS,
+    },
     lanes::{F32x16, LaneOp},
     math::exp,
 };
@@ -36,6 +43,9 @@ impl LaneOp for Step<'_> {
     }
 }
 
+/// Dimensions whose keys are read in one go; every head is a multiple of them.
+const DIMS: usize = QUANT_DIMS;
+
 /// Scores, then weights, of `N` heads over the positions of a block.
 type Scores<const N: usize> = [[f32; KV_BLOCK]; N];
 
@@ -48,6 +58,8 @@ impl Step<'_> {
         let q = std::array::from_fn(|i| input.query(self.token, first + i));
         let block = &input.blocks[self.block];
         let view = block.head(input.layer, self.head_kv);
+        let next = input.blocks.get(self.block + 1).unwrap_or(block);
+        let next = next.head(input.layer, self.head_kv).key_bytes();
         let mut scores = [[f32::NEG_INFINITY; KV_BLOCK]; N];
         match block.shape().keys() {
             KvType::F32 => score::<L, F32Codec, N>(view, q, n, input.scale, &mut scores),
@@ -65,10 +77,10 @@ impl Step<'_> {
             &mut states.l[range],
         );
         match block.shape().values() {
-            KvType::F32 => gather::<L, F32Codec, N>(view, &scores, n, c, o),
-            KvType::F16 => gather::<L, F16Codec, N>(view, &scores, n, c, o),
-            KvType::BF16 => gather::<L, Bf16Codec, N>(view, &scores, n, c, o),
-            KvType::Q8_0 => gather::<L, Q8Codec, N>(view, &scores, n, c, o),
+            KvType::F32 => gather::<L, F32Codec, N>(view, next, &scores, n, c, o),
+            KvType::F16 => gather::<L, F16Codec, N>(view, next, &scores, n, c, o),
+            KvType::BF16 => gather::<L, Bf16Codec, N>(view, next, &scores, n, c, o),
+            KvType::Q8_0 => gather::<L, Q8Codec, N>(view, next, &scores, n, c, o),
         }
         N
     }
@@ -84,13 +96,21 @@ fn score<L: F32x16, K: Codec, const N: usize>(
     scores: &mut Scores<N>,
 ) {
     let dim = q[0].len();
+    let q = q.map(|q| q.as_chunks::<DIMS>().0);
     for tile in 0..n.div_ceil(KEY_TILE) {
         let keys = view.key_tile::<K>(tile, dim);
         let mut sums = [L::splat(0.0); N];
-        for d in 0..dim {
-            let key: L = K::key(keys, d);
-            for h in 0..N {
-                sums[h] = L::splat(q[h][d]).mul_add(key, sums[h]);
+        for part in 0..dim / DIMS {
+            let start = (tile * dim + part * DIMS) * KEY_TILE * K::ELEMENT_BYTES;
+            for line in 0..DIMS * KEY_TILE * K::ELEMENT_BYTES / 64 {
+                L::prefetch(view.value_bytes(), start + 64 * line);
+            }
+            let q = q.map(|q| &q[part]);
+            for d in 0..DIMS {
+                let key: L = K::key(keys, part * DIMS + d);
+                for h in 0..N {
+                    sums[h] = L::splat(q[h][d]).mul_add(key, sums[h]);
+                }
             }
         }
         for h in 0..N {
@@ -138,16 +158,17 @@ fn weigh<L: F32x16, const N: usize>(
 }
 
 /// Adds the weighted values of the first `n` positions to `o`, whose old content counts
-/// by `c`.
+/// by `c`, and asks for the bytes at `next`.
 #[inline(always)]
 fn gather<L: F32x16, V: Codec, const N: usize>(
     view: HeadView<'_>,
+    next: &[u8],
     weights: &Scores<N>,
     n: usize,
     c: [f32; N],
     o: &mut [f32],
 ) {
-    let dim = o.len() / N;
+    let (dim, n) = (o.len() / N, n.min(KV_BLOCK));
     let (chunks, values) = (dim / 16, view.values::<V>(dim));
     let o = o.as_chunks_mut::<16>().0;
     // `head_dim` is a multiple of 32: two registers of values serve all heads.
@@ -160,6 +181,7 @@ fn gather<L: F32x16, V: Codec, const N: usize>(
             }
         }
         for position in 0..n {
+            L::prefetch(next, 64 * (pair / 2 * KV_BLOCK + position));
             let low: L = V::value(values, position, pair, chunks);
             let high: L = V::value(values, position, pair + 1, chunks);
             for h in 0..N {

@@ -27,6 +27,11 @@ impl F32x16 for Lanes {
     const TILE_TOKENS: usize = 2;
 
     #[inline(always)]
+    fn prefetch(bytes: &[u8], offset: usize) {
+        let line = bytes.as_ptr().wrapping_add(offset).cast();
+        unsafe { _mm_prefetch::<_MM_HINT_T0>(line) }
+    }
+    #[inline(always)]
     fn splat(x: f32) -> Self {
         let x = unsafe { _mm256_set1_ps(x) };
         Self(x, x)

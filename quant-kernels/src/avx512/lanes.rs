@@ -25,6 +25,11 @@ pub(super) struct Lanes(__m512);
 
 impl F32x16 for Lanes {
     #[inline(always)]
+    fn prefetch(bytes: &[u8], offset: usize) {
+        let line = bytes.as_ptr().wrapping_add(offset).cast();
+        unsafe { _mm_prefetch::<_MM_HINT_T0>(line) }
+    }
+    #[inline(always)]
     fn splat(x: f32) -> Self {
         unsafe { Self(_mm512_set1_ps(x)) }
     }

@@ -21,7 +21,6 @@ pub(super) fn look_up(table: Option<[u8; 16]>, codes: __m512i) -> __m512i {
     }
 }
 
-
 #[target_feature(enable = "avx512f")]
 #[inline]
 fn table_of(bytes: [u8; 16]) -> __m128i {
@@ -153,7 +152,9 @@ pub(super) fn store_f32(out: &mut [f32; 16], x: __m512) {
 #[target_feature(enable = "avx512f")]
 #[inline]
 pub(super) fn prefetch<B>(block: &B, len: usize, distance: usize) {
-    let start = std::ptr::from_ref(block).cast::<i8>().wrapping_add(distance);
+    let start = std::ptr::from_ref(block)
+        .cast::<i8>()
+        .wrapping_add(distance);
     for line in 0..len.div_ceil(64) {
         // It reads nothing, so the address may be any.
         _mm_prefetch::<_MM_HINT_T1>(start.wrapping_add(64 * line));

@@ -193,7 +193,10 @@ fn with_fifths(q: __m512i, a: [u8; 4], b: [u8; 4]) -> __m512i {
 #[inline]
 fn nibbles(a: &[u8; 16], b: &[u8; 16]) -> __m512i {
     let (a, b) = (load_u8x16(a), load_u8x16(b));
-    let (a, b) = (_mm256_broadcastsi128_si256(a), _mm256_broadcastsi128_si256(b));
+    let (a, b) = (
+        _mm256_broadcastsi128_si256(a),
+        _mm256_broadcastsi128_si256(b),
+    );
     let distances = _mm512_set_epi64(4, 4, 0, 0, 4, 4, 0, 0);
     let shifted = _mm512_srlv_epi64(side_by_side(a, b), distances);
     _mm512_and_si512(shifted, _mm512_set1_epi8(0x0f))

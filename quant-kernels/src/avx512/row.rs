@@ -223,7 +223,11 @@ fn small_rows<B: SmallBlock, const N: usize>(strip: Strip<'_>, out: &mut TileMut
                 fill_small_row(blocks, x, row, &mut table);
                 n_blocks = blocks.len();
             }
-            for (group, n) in (0..n_blocks).step_by(8).map(|b| (n_blocks - b).min(8)).enumerate() {
+            for (group, n) in (0..n_blocks)
+                .step_by(8)
+                .map(|b| (n_blocks - b).min(8))
+                .enumerate()
+            {
                 for t in 0..N {
                     let sums = table.columns(t, group);
                     for b in 0..n {

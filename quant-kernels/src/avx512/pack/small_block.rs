@@ -91,10 +91,17 @@ fn add_fifths(bits: [i32; ROWS], panel: &mut SmallPanel) {
     for (i, q) in panel.q.iter_mut().enumerate() {
         let byte = _mm512_or_si512(in_lane, _mm512_set1_epi8(i as i8 / 2));
         let eight = _mm512_shuffle_epi8(bits, byte);
-        let places = if i % 2 == 0 { 0x0804_0201 } else { 0x8040_2010_u32.cast_signed() };
+        let places = if i % 2 == 0 {
+            0x0804_0201
+        } else {
+            0x8040_2010_u32.cast_signed()
+        };
         let is_set = _mm512_test_epi8_mask(eight, _mm512_set1_epi32(places));
         let plain = crate::avx512::load::load_u8(q);
-        store_u8(q, _mm512_mask_add_epi8(plain, is_set, plain, _mm512_set1_epi8(16)));
+        store_u8(
+            q,
+            _mm512_mask_add_epi8(plain, is_set, plain, _mm512_set1_epi8(16)),
+        );
     }
 }
 

@@ -8,9 +8,7 @@ use crate::{
         load::{load_i32, look_up, store_f32, store_pairs, store_u8},
         quants::select,
     },
-    blocks::{
-        BlockIq4Xs, BlockQ2K, BlockQ3K, BlockQ4K, BlockQ5K, BlockQ6K, F16Le, unpack_scales,
-    },
+    blocks::{BlockIq4Xs, BlockQ2K, BlockQ3K, BlockQ4K, BlockQ5K, BlockQ6K, F16Le, unpack_scales},
     panel::{ROWS, SuperPanel},
 };
 

@@ -89,14 +89,8 @@ fn sums<B: SuperBlock, const N: usize>(
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,fma")]
 #[inline]
 fn quarter(x: __m512i) -> __m128i {
-    let x = _mm256_add_epi32(
-        _mm512_castsi512_si256(x),
-        _mm512_extracti32x8_epi32::<1>(x),
-    );
-    _mm_add_epi32(
-        _mm256_castsi256_si128(x),
-        _mm256_extracti128_si256::<1>(x),
-    )
+    let x = _mm256_add_epi32(_mm512_castsi512_si256(x), _mm512_extracti32x8_epi32::<1>(x));
+    _mm_add_epi32(_mm256_castsi256_si128(x), _mm256_extracti128_si256::<1>(x))
 }
 
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,fma")]
