@@ -3,18 +3,14 @@
 //! Grouped-query attention: `H / K` query heads share a key/value head. Each query and key
 //! head is normed by itself before it is rotated, which is what Qwen3 adds to Llama.
 
-use quant_kernels::{AttentionInput, AttentionSpan, Forms, MatMut, Product, Team};
+use quant_kernels::{AttentionInput, AttentionSpan, Forms, MatMut, Norm, Product, Team};
 
 use crate::{
     Config, Span,
-    forward::{add_and_check, norm_rows},
     kv_cache::{self, KvRows},
     weights::LayerWeights,
     workspace::{Workspace, recycle},
 };
-
-/// Heads that one unit of work norms and rotates.
-const UNIT_HEADS: usize = 4;
 
 /// Adds the output of attention in layer `idx` to the residual stream; returns whether it is
 /// finite.
@@ -25,19 +21,9 @@ pub(crate) fn forward(
     spans: &mut [Span<'_>],
     b: &mut Workspace,
 ) -> bool {
-    let n_embd = config.n_embd;
-    norm_rows(
-        team,
-        &b.residual,
-        &layer.attn_norm,
-        config.rms_eps,
-        &mut b.normed,
-    );
     project(team, config, layer, b);
-    team.done("qkv");
-    norm_and_rotate(team, config, layer, b);
     remember(team, config, idx, spans, b);
-    team.done("rotate");
+    team.done("qkv");
     attend(team, config, idx, spans, b);
     team.done("attention");
     let forms = Forms::default().with(layer.attn_output.ty().activation_form());
@@ -49,65 +35,60 @@ pub(crate) fn forward(
         out_row: 0,
         out_col: 0,
     };
-    team.products(
-        &[output],
-        &b.activations,
-        MatMut::new(&mut b.attn_out, n_embd),
-    );
-    let finite = add_and_check(team, &mut b.residual, &b.attn_out, n_embd);
+    let residual = MatMut::new(&mut b.residual, config.n_embd);
+    let finite = team.add_product(&output, &b.activations, residual);
     team.done("output");
     finite
 }
 
-/// `qkv = [Wq · x, Wk · x, Wv · x]`, one phase.
+/// `qkv = [Wq · norm(x), Wk · norm(x), Wv · norm(x)]`, one phase; whoever has computed a query
+/// or a key head norms and rotates it.
 fn project(team: &Team<'_>, config: &Config, layer: &LayerWeights<'_>, b: &mut Workspace) {
     let matrices = [layer.attn_q, layer.attn_k, layer.attn_v];
     let forms = matrices.iter().fold(Forms::default(), |forms, w| {
         forms.with(w.ty().activation_form())
     });
-    team.activate(&b.normed, config.n_embd, forms, &mut b.activations);
+    let norm = |weight| Norm {
+        weight,
+        eps: config.rms_eps,
+    };
+    let head_norms = [&layer.attn_q_norm, &layer.attn_k_norm].map(|weight| norm(weight));
+    let tokens = &b.rows[..b.batch.tokens.len()];
+    team.activate_normed(
+        &b.residual,
+        tokens,
+        norm(&layer.attn_norm),
+        forms,
+        &mut b.activations,
+    );
     let mut products = recycle(std::mem::take(&mut b.products));
     let mut out_col = 0;
     for w in matrices {
         products.push(Product {
             w,
             up: None,
-            x_rows: &b.rows[..b.batch.tokens.len()],
+            x_rows: tokens,
             out_row: 0,
             out_col,
         });
         out_col += w.n_rows();
     }
-    team.products(
+    team.products_then(
         &products,
         &b.activations,
+        config.head_dim,
         MatMut::new(&mut b.qkv, config.qkv_len()),
+        |matrix, token, heads| {
+            let Some(norm) = head_norms.get(matrix) else {
+                return;
+            };
+            let (cos, sin) = b.rope.row(token);
+            for head in heads.chunks_exact_mut(config.head_dim) {
+                team.isa().norm_rope(head, *norm, cos, sin);
+            }
+        },
     );
     b.products = recycle(products);
-}
-
-/// Norms and rotates every query and key head.
-fn norm_and_rotate(team: &Team<'_>, config: &Config, layer: &LayerWeights<'_>, b: &mut Workspace) {
-    let Workspace {
-        rotated, qkv, rope, ..
-    } = b;
-    let (dim, isa) = (config.head_dim, team.isa());
-    let (n_head, n_heads) = (config.n_head, config.n_head + config.n_head_kv);
-    team.for_each_chunk(rotated, UNIT_HEADS * dim, |unit, heads| {
-        for (idx, out) in heads.chunks_mut(dim).enumerate() {
-            let idx = unit * UNIT_HEADS + idx;
-            let (token, head) = (idx / n_heads, idx % n_heads);
-            let weight = if head < n_head {
-                &layer.attn_q_norm
-            } else {
-                &layer.attn_k_norm
-            };
-            let x = &qkv[token * config.qkv_len() + head * dim..][..dim];
-            isa.rms_norm(x, weight, config.rms_eps, out);
-            let (cos, sin) = rope.row(token);
-            isa.rope(out, cos, sin);
-        }
-    });
 }
 
 /// Writes keys and values into the caches of their sequences.
@@ -126,10 +107,9 @@ fn remember(
         writes.extend(span.cache.writes(first, piece.n_tokens, piece.first_row));
     }
     let rows = KvRows {
-        keys: &b.rotated[q_len..],
-        keys_stride: q_len + kv_len,
+        keys: &b.qkv[q_len..],
         values: &b.qkv[q_len + kv_len..],
-        values_stride: config.qkv_len(),
+        stride: config.qkv_len(),
     };
     kv_cache::write(team, layer, &mut writes, rows);
     b.writes = recycle(writes);
@@ -146,8 +126,8 @@ fn attend(team: &Team<'_>, config: &Config, layer: usize, spans: &[Span<'_>], b:
         n_tokens: piece.n_tokens,
     }));
     let input = AttentionInput {
-        q: &b.rotated,
-        q_stride: q_len + config.kv_len(),
+        q: &b.qkv,
+        q_stride: config.qkv_len(),
         n_head: config.n_head,
         scale: 1.0 / (config.head_dim as f32).sqrt(),
         layer,

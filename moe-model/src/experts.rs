@@ -1,4 +1,4 @@
-//! One layer's experts: norm, router, gate and up, down, sum.
+//! One layer's experts: norm, router, gate and up, down and sum.
 //!
 //! Every token goes to `U` of `X` experts. The tokens of a batch are sorted by expert, so an
 //! expert's weights are read once for all of its tokens; each pair of token and expert has a
@@ -8,18 +8,17 @@
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use quant_kernels::{Forms, MatMut, Product, Team};
+use quant_kernels::{Forms, MatMut, Norm, Product, Team, Term};
 
 use crate::{
     Config,
-    forward::norm_rows,
-    router::{self, Route, all_finite},
+    router::{self, Route},
     weights::LayerWeights,
     workspace::{Plan, Workspace, recycle},
 };
 
-/// Floats of the residual stream that are summed at a time.
-const SUM_LEN: usize = 256;
+/// Tokens whose experts are chosen together; fewer are not worth a meeting of the threads.
+const UNIT_TOKENS: usize = 8;
 
 /// Chooses the experts of every token. Returns false if a score is not finite.
 pub(crate) fn route(
@@ -28,23 +27,21 @@ pub(crate) fn route(
     layer: &LayerWeights<'_>,
     b: &mut Workspace,
 ) -> bool {
-    norm_rows(
-        team,
-        &b.residual,
-        &layer.ffn_norm,
-        config.rms_eps,
-        &mut b.normed,
-    );
+    let tokens = &b.rows[..b.batch.tokens.len()];
+    let norm = Norm {
+        weight: &layer.ffn_norm,
+        eps: config.rms_eps,
+    };
     let forms = [layer.router, layer.gate_exps, layer.up_exps]
         .iter()
         .fold(Forms::default(), |forms, w| {
             forms.with(w.ty().activation_form())
         });
-    team.activate(&b.normed, config.n_embd, forms, &mut b.activations);
+    team.activate_normed(&b.residual, tokens, norm, forms, &mut b.activations);
     let scores = Product {
         w: layer.router,
         up: None,
-        x_rows: &b.rows[..b.batch.tokens.len()],
+        x_rows: tokens,
         out_row: 0,
         out_col: 0,
     };
@@ -54,18 +51,19 @@ pub(crate) fn route(
         MatMut::new(&mut b.scores, config.n_expert),
     );
     let finite = AtomicBool::new(true);
-    team.for_each_chunk(&mut b.scores, config.n_expert, |_, scores| {
-        if !router::probabilities(team.isa(), scores) {
-            finite.store(false, Ordering::Relaxed);
-        }
-    });
-    let probabilities = &b.scores;
-    team.for_each_chunk(&mut b.routes, config.n_expert_used, |token, chosen| {
-        router::select(
-            &probabilities[token * config.n_expert..][..config.n_expert],
-            chosen,
-        );
-    });
+    team.for_each_row(
+        tokens.len(),
+        UNIT_TOKENS,
+        &mut b.scores,
+        &mut b.routes,
+        |_, scores, chosen| {
+            if router::probabilities(team.isa(), scores) {
+                router::select(scores, chosen);
+            } else {
+                finite.store(false, Ordering::Relaxed);
+            }
+        },
+    );
     team.done("router");
     finite.into_inner()
 }
@@ -101,48 +99,11 @@ pub(crate) fn forward(
         out_row: slots.start,
         out_col: 0,
     }));
-    team.products(
-        &products,
-        &b.activations,
-        MatMut::new(&mut b.expert_out, n_embd),
-    );
+    let residual = MatMut::new(&mut b.residual, n_embd);
+    let finite = team.add_weighted(&products, &b.activations, &b.plan.terms, residual);
     b.products = recycle(products);
     team.done("down");
-    let finite = add_outputs(team, config, b);
-    team.done("sum");
     finite
-}
-
-/// `residual[t] += Σ_u weight[t, u] · out[slot(t, u)]`, the sum first, `u` ascending.
-fn add_outputs(team: &Team<'_>, config: &Config, b: &mut Workspace) -> bool {
-    let Workspace {
-        residual,
-        routes,
-        plan,
-        expert_out,
-        ..
-    } = b;
-    let (n_embd, n_used, isa) = (config.n_embd, config.n_expert_used, team.isa());
-    let finite = AtomicBool::new(true);
-    team.for_each_chunk(residual, n_embd, |token, row| {
-        let choice = token * n_used..(token + 1) * n_used;
-        for (i, row) in row.chunks_mut(SUM_LEN).enumerate() {
-            let mut sum = [0.0; SUM_LEN];
-            let sum = &mut sum[..row.len()];
-            for (route, slot) in routes[choice.clone()]
-                .iter()
-                .zip(&plan.slots[choice.clone()])
-            {
-                let out = &expert_out[slot * n_embd + i * SUM_LEN..][..row.len()];
-                isa.add_scaled(sum, out, route.weight);
-            }
-            isa.add_scaled(row, sum, 1.0);
-        }
-        if !all_finite(row) {
-            finite.store(false, Ordering::Relaxed);
-        }
-    });
-    finite.into_inner()
 }
 
 impl Plan {
@@ -157,11 +118,14 @@ impl Plan {
             self.starts[expert + 1] += self.starts[expert];
         }
         self.tokens.resize(routes.len(), 0);
-        self.slots.resize(routes.len(), 0);
+        self.terms.resize(routes.len(), Term::default());
         let token_ids = (0..).flat_map(|token| std::iter::repeat_n(token, n_used));
-        for ((route, slot), token) in routes.iter().zip(&mut self.slots).zip(token_ids) {
+        for ((route, term), token) in routes.iter().zip(&mut self.terms).zip(token_ids) {
             let next = &mut self.starts[route.expert as usize];
-            *slot = *next;
+            *term = Term {
+                row: *next as u32,
+                weight: route.weight,
+            };
             self.tokens[*next] = token;
             *next += 1;
         }
@@ -194,7 +158,9 @@ mod tests {
             let listed: Vec<_> = plan.experts().collect();
             assert_eq!(listed, [(0, 0..2), (2, 2..4), (3, 4..6)]);
             assert_eq!(plan.tokens, [0, 1, 1, 2, 0, 2]);
-            assert_eq!(plan.slots, [4, 0, 1, 2, 5, 3]);
+            let slots: Vec<_> = plan.terms.iter().map(|term| term.row).collect();
+            assert_eq!(slots, [4, 0, 1, 2, 5, 3]);
+            assert!(plan.terms.iter().all(|term| term.weight == 0.5));
         }
     }
 }

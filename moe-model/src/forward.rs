@@ -16,8 +16,12 @@
 //! the same, bit for bit, however they are cut and whoever else is there, on any number of
 //! threads and with any instruction set: no sum ever runs over tokens.
 //!
-//! Whoever listens ([`Cpu::listen`]) is told ten steps: `embedding`; of every layer `qkv`,
-//! `rotate`, `attention`, `output`, `router`, `gate+up`, `down` and `sum`; and `head`.
+//! A token alone, as in decoding, makes the threads meet six times a layer: for queries, keys
+//! and values; attention (twice where a long context is divided); its output; the router; gate
+//! and up; and down. What lies between is less than a meeting costs, so the thread that leads
+//! does it; for many tokens it is divided too. Whoever listens ([`Cpu::listen`]) is told eight
+//! steps: `embedding`; of every layer `qkv`, `attention`, `output`, `router`, `gate+up` and
+//! `down`; and `head`.
 //!
 //! The residual stream is checked for NaN and infinity after attention and after the experts
 //! of every layer, while it is in the first cache anyway; this costs less than a thousandth
@@ -28,7 +32,7 @@ use std::{
     sync::atomic::{AtomicBool, Ordering},
 };
 
-use quant_kernels::{Cpu, Forms, MatMut, Product, Team};
+use quant_kernels::{Cpu, Forms, MatMut, Norm, Product, Team};
 
 use crate::{
     Logits, Model, ModelError, Outputs, Place, Span, Stage, State, Workspace, attention, experts,
@@ -286,21 +290,22 @@ impl Pass<'_, '_, '_> {
     /// Computes the logits that are asked for of the batch's rows.
     fn head(&mut self) -> Result<(), ModelError> {
         let (config, weights, b) = (self.model.config(), self.model.weights(), &mut *self.b);
-        let (n_embd, n_vocab, n_rows) = (config.n_embd, config.n_vocab, b.batch.wanted.len());
+        let (n_vocab, n_rows) = (config.n_vocab, b.batch.wanted.len());
         if n_rows == 0 {
             return Ok(());
         }
-        let normed = &mut b.normed[..n_rows * n_embd];
-        self.team.for_each_chunk(normed, n_embd, |idx, out| {
-            let row = b.batch.wanted[idx] as usize;
-            let x = &b.residual[row * n_embd..][..n_embd];
-            self.team
-                .isa()
-                .rms_norm(x, &weights.output_norm, config.rms_eps, out);
-        });
         let forms = Forms::default().with(weights.output.ty().activation_form());
-        self.team
-            .activate(normed, n_embd, forms, &mut b.activations);
+        let norm = Norm {
+            weight: &weights.output_norm,
+            eps: config.rms_eps,
+        };
+        self.team.activate_normed(
+            &b.residual,
+            &b.batch.wanted,
+            norm,
+            forms,
+            &mut b.activations,
+        );
         let head = Product {
             w: weights.output,
             up: None,
@@ -348,26 +353,4 @@ fn not_finite(stage: Stage, layer: Option<usize>, place: Place) -> ModelError {
         position,
     };
     error.of(place.span)
-}
-
-/// Norms every row of `x` into `out`.
-pub(crate) fn norm_rows(team: &Team<'_>, x: &[f32], weight: &[f32], eps: f32, out: &mut [f32]) {
-    let n_cols = weight.len();
-    team.for_each_chunk(out, n_cols, |idx, out| {
-        team.isa()
-            .rms_norm(&x[idx * n_cols..][..n_cols], weight, eps, out);
-    });
-}
-
-/// Adds rows of `x` to those of `sum` and returns whether these are finite.
-pub(crate) fn add_and_check(team: &Team<'_>, sum: &mut [f32], x: &[f32], n_cols: usize) -> bool {
-    let finite = AtomicBool::new(true);
-    team.for_each_chunk(sum, n_cols, |idx, row| {
-        team.isa()
-            .add_scaled(row, &x[idx * n_cols..][..n_cols], 1.0);
-        if !all_finite(row) {
-            finite.store(false, Ordering::Relaxed);
-        }
-    });
-    finite.into_inner()
 }

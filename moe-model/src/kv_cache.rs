@@ -22,14 +22,12 @@ pub struct KvCache {
 /// The keys and values of a batch, row by row.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct KvRows<'a> {
-    /// Key rows: token `t`, head `h` begins at `t · keys_stride + h · head_dim`.
+    /// Key rows: token `t`, head `h` begins at `t · stride + h · head_dim`.
     pub(crate) keys: &'a [f32],
-    /// Floats from one token's keys to the next.
-    pub(crate) keys_stride: usize,
     /// Value rows, like the keys.
     pub(crate) values: &'a [f32],
-    /// Floats from one token's values to the next.
-    pub(crate) values_stride: usize,
+    /// Floats from one token's rows to the next.
+    pub(crate) stride: usize,
 }
 
 /// What a batch writes into one block.
@@ -149,15 +147,9 @@ pub(crate) fn write(team: &Team<'_>, layer: usize, writes: &mut [KvWrite<'_>], r
         let (shape, dim) = (block.shape(), block.shape().head_dim());
         for (position, row) in positions.clone().zip(*first_row..) {
             for head in 0..shape.n_head_kv() {
-                let key = row * rows.keys_stride + head * dim;
-                let value = row * rows.values_stride + head * dim;
-                block.write(
-                    layer,
-                    head,
-                    position,
-                    &rows.keys[key..key + dim],
-                    &rows.values[value..value + dim],
-                );
+                let start = row * rows.stride + head * dim;
+                let [key, value] = [rows.keys, rows.values].map(|x| &x[start..start + dim]);
+                block.write(layer, head, position, key, value);
             }
         }
     });

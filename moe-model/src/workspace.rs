@@ -3,7 +3,7 @@
 //! Buffers grow to the size of the largest batch seen and stay, so decoding allocates
 //! nothing. They hold nothing between passes: any sequences of a model may share them.
 
-use quant_kernels::{Activations, AttentionScratch, AttentionSpan, Product};
+use quant_kernels::{Activations, AttentionScratch, AttentionSpan, Product, Term};
 
 use crate::{
     Config, Model, ModelError, batch::Batch, error::in_range, kv_cache::KvWrite, rope::RopeTable,
@@ -26,20 +26,14 @@ pub struct Workspace {
     pub(crate) rows: Vec<u32>,
     /// Residual stream `[T, E]`.
     pub(crate) residual: Vec<f32>,
-    /// The residual stream after a norm `[T, E]`.
-    pub(crate) normed: Vec<f32>,
     /// What the products of a phase read.
     pub(crate) activations: Activations,
     /// Queries, keys and values `[T, (H + 2K)·D]`.
     pub(crate) qkv: Vec<f32>,
-    /// Queries and keys after norm and rotation `[T, (H + K)·D]`.
-    pub(crate) rotated: Vec<f32>,
     /// Attention before its output product `[T, H·D]`.
     pub(crate) attended: Vec<f32>,
     /// Partial results of the attention.
     pub(crate) attention: AttentionScratch,
-    /// Output of attention `[T, E]`.
-    pub(crate) attn_out: Vec<f32>,
     /// Scores of the router `[T, X]`.
     pub(crate) scores: Vec<f32>,
     /// Chosen experts `[T, U]`.
@@ -48,8 +42,6 @@ pub struct Workspace {
     pub(crate) plan: Plan,
     /// Inner activations of the experts `[T·U, F]`.
     pub(crate) gated: Vec<f32>,
-    /// Outputs of the experts `[T·U, E]`.
-    pub(crate) expert_out: Vec<f32>,
     /// Empty lists, for their memory.
     pub(crate) products: Vec<Product<'static>>,
     pub(crate) writes: Vec<KvWrite<'static>>,
@@ -67,8 +59,8 @@ pub(crate) struct Plan {
     pub(crate) starts: Vec<usize>,
     /// Token of each slot `[T·U]`.
     pub(crate) tokens: Vec<u32>,
-    /// Slot of each token's `u`-th expert `[T, U]`.
-    pub(crate) slots: Vec<usize>,
+    /// Slot of each token's `u`-th expert, and its share `[T, U]`.
+    pub(crate) terms: Vec<Term>,
 }
 
 impl Workspace {
@@ -90,18 +82,14 @@ impl Workspace {
             rope: RopeTable::new(&config.rope, config.head_dim),
             rows: Vec::new(),
             residual: Vec::new(),
-            normed: Vec::new(),
             activations: Activations::new(),
             qkv: Vec::new(),
-            rotated: Vec::new(),
             attended: Vec::new(),
             attention: AttentionScratch::default(),
-            attn_out: Vec::new(),
             scores: Vec::new(),
             routes: Vec::new(),
             plan: Plan::default(),
             gated: Vec::new(),
-            expert_out: Vec::new(),
             products: Vec::new(),
             writes: Vec::new(),
             spans: Vec::new(),
@@ -114,19 +102,14 @@ impl Workspace {
     pub(crate) fn resize(&mut self) {
         let (config, n_tokens) = (&self.config, self.batch.tokens.len());
         let n_slots = n_tokens * config.n_expert_used;
-        let rotated_len = config.q_len() + config.kv_len();
         self.rows.clear();
         self.rows.extend((0..).take(n_slots.max(n_tokens)));
         self.residual.resize(n_tokens * config.n_embd, 0.0);
-        self.normed.resize(n_tokens * config.n_embd, 0.0);
         self.qkv.resize(n_tokens * config.qkv_len(), 0.0);
-        self.rotated.resize(n_tokens * rotated_len, 0.0);
         self.attended.resize(n_tokens * config.q_len(), 0.0);
-        self.attn_out.resize(n_tokens * config.n_embd, 0.0);
         self.scores.resize(n_tokens * config.n_expert, 0.0);
         self.routes.resize(n_slots, Route::default());
         self.gated.resize(n_slots * config.n_ff_exp, 0.0);
-        self.expert_out.resize(n_slots * config.n_embd, 0.0);
     }
 }
 

@@ -9,9 +9,14 @@
 use bytemuck::Zeroable;
 
 use crate::{
-    ActivationForm, Isa,
+    ActivationForm, Isa, Team,
     lanes::{F32x16, LaneOp},
+    math::Norm,
+    pool::Rows,
 };
+
+/// Floats of a unit of work; fewer are not worth a meeting of the threads.
+const UNIT_FLOATS: usize = 8192;
 
 /// Below this magnitude (`2^-100`) a block is taken for zero: its scale would not be
 /// normal.
@@ -71,7 +76,7 @@ impl Forms {
     }
 
     /// Asserts that rows of `n_cols` are whole blocks of every form.
-    pub(crate) fn check(self, n_cols: usize) {
+    fn check(self, n_cols: usize) {
         assert!(
             !self.small || n_cols.is_multiple_of(32),
             "rows of {n_cols} are no whole blocks of 32"
@@ -85,7 +90,7 @@ impl Forms {
 
 /// Token rows `[n_rows, n_cols]` in the forms that products read.
 ///
-/// [`Team::activate`](crate::Team::activate) fills it. It is reused from call to call and
+/// [`Team::activate`] and [`Team::activate_normed`] fill it. It is reused from call to call and
 /// keeps its memory, so that decoding allocates nothing.
 #[derive(Debug, Default)]
 pub struct Activations {
@@ -138,17 +143,19 @@ impl Activations {
         &self.superblocks[row * self.groups()..(row + 1) * self.groups()]
     }
 
-    /// Sets the shape and lends the buffers of the wanted forms, one chunk per row to
-    /// fill.
-    pub(crate) fn resize(&mut self, n_rows: usize, n_cols: usize, forms: Forms) -> Buffers<'_> {
+    /// Sets the shape and lends the buffers, those of other forms empty.
+    fn resize(&mut self, n_rows: usize, n_cols: usize, forms: Forms) -> Buffers<'_> {
+        forms.check(n_cols);
         (self.n_rows, self.n_cols, self.forms) = (n_rows, n_cols, forms);
-        let (groups, n_rows_of) = (self.groups(), |wanted| if wanted { n_rows } else { 0 });
-        self.floats.resize(n_rows_of(forms.float) * n_cols, 0.0);
+        let (groups, rows_if) = (self.groups(), |wanted| if wanted { n_rows } else { 0 });
+        self.floats.resize(rows_if(forms.float) * n_cols, 0.0);
         self.small
-            .resize(n_rows_of(forms.small) * groups, ActSmall::zeroed());
+            .resize(rows_if(forms.small) * groups, ActSmall::zeroed());
         self.superblocks
-            .resize(n_rows_of(forms.superblock) * groups, ActSuper::zeroed());
+            .resize(rows_if(forms.superblock) * groups, ActSuper::zeroed());
         Buffers {
+            n_rows,
+            n_cols,
             groups,
             floats: &mut self.floats,
             small: &mut self.small,
@@ -158,11 +165,118 @@ impl Activations {
 }
 
 /// The buffers of one [`Activations`], `groups` blocks to a row.
-pub(crate) struct Buffers<'a> {
-    pub(crate) groups: usize,
-    pub(crate) floats: &'a mut [f32],
-    pub(crate) small: &'a mut [ActSmall],
-    pub(crate) superblocks: &'a mut [ActSuper],
+struct Buffers<'a> {
+    n_rows: usize,
+    n_cols: usize,
+    groups: usize,
+    floats: &'a mut [f32],
+    small: &'a mut [ActSmall],
+    superblocks: &'a mut [ActSuper],
+}
+
+/// Where rows come from: all of `x`, or some of them after a norm.
+#[derive(Clone, Copy)]
+struct Source<'a> {
+    x: &'a [f32],
+    norm: Option<(&'a [u32], Norm<'a>)>,
+}
+
+impl Source<'_> {
+    /// Returns a row, which may be made in `normed`.
+    fn row<'s>(
+        &'s self,
+        isa: Isa,
+        idx: usize,
+        n_cols: usize,
+        normed: &'s mut Vec<f32>,
+    ) -> &'s [f32] {
+        let x = |row: usize| &self.x[row * n_cols..][..n_cols];
+        let Some((rows, norm)) = self.norm else {
+            return x(idx);
+        };
+        normed.resize(n_cols, 0.0);
+        isa.rms_norm(x(rows[idx] as usize), norm, normed);
+        normed
+    }
+}
+
+impl Team<'_> {
+    /// Writes the token rows `x: [n_tokens, n_cols]` into `out`, in the forms that the
+    /// products to come need. What `out` held before is gone.
+    ///
+    /// A block that holds NaN or infinity gets the scale NaN, so that every result it
+    /// enters is NaN.
+    ///
+    /// # Panics
+    /// If `n_cols` is zero, `x` is no whole number of rows, or a row is no whole number
+    /// of blocks: of 32 for [`Q8Small`](crate::ActivationForm::Q8Small), of 256 for
+    /// [`Q8Super`](crate::ActivationForm::Q8Super).
+    pub fn activate(&self, x: &[f32], n_cols: usize, forms: Forms, out: &mut Activations) {
+        assert!(
+            n_cols > 0 && x.len().is_multiple_of(n_cols),
+            "{} floats are no rows of {n_cols}",
+            x.len()
+        );
+        let buffers = out.resize(x.len() / n_cols, n_cols, forms);
+        self.fill(buffers, Source { x, norm: None });
+    }
+
+    /// Norms the rows of `x: [_, n_cols]` that `rows` names and writes them into `out`,
+    /// as [`Self::activate`] does. The rows have the length of the norm's weight.
+    ///
+    /// # Panics
+    /// As [`Self::activate`], and if a row does not exist.
+    pub fn activate_normed(
+        &self,
+        x: &[f32],
+        rows: &[u32],
+        norm: Norm<'_>,
+        forms: Forms,
+        out: &mut Activations,
+    ) {
+        let n_cols = norm.weight.len();
+        assert!(n_cols > 0, "rows without columns");
+        let buffers = out.resize(rows.len(), n_cols, forms);
+        let norm = Some((rows, norm));
+        self.fill(buffers, Source { x, norm });
+    }
+
+    /// Writes every row in all forms, while it is in the first cache.
+    fn fill(&self, buffers: Buffers<'_>, source: Source<'_>) {
+        let Buffers {
+            n_rows,
+            n_cols,
+            groups,
+            floats,
+            small,
+            superblocks,
+        } = buffers;
+        let isa = self.isa();
+        let blocks = (Rows::new(small, groups), Rows::new(superblocks, groups));
+        self.crew.for_each_part(
+            &(Rows::new(floats, n_cols), blocks),
+            n_rows,
+            (UNIT_FLOATS / n_cols).max(1),
+            |member| self.scratch(member),
+            |scratch, rows, (floats, (small, superblocks))| {
+                let mut floats = floats.chunks_mut(n_cols);
+                let mut small = small.chunks_mut(groups);
+                let mut superblocks = superblocks.chunks_mut(groups);
+                for idx in rows {
+                    let x = source.row(isa, idx, n_cols, &mut scratch.normed);
+                    if let Some(out) = floats.next() {
+                        out.copy_from_slice(x);
+                    }
+                    if let Some(out) = small.next() {
+                        isa.quantize_small(x, out);
+                    }
+                    if let Some(out) = superblocks.next() {
+                        isa.quantize_super(x, out);
+                    }
+                }
+            },
+        );
+    }
 }
 
 impl Isa {

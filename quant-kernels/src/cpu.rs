@@ -13,15 +13,9 @@ use std::{
 
 use crate::{
     Isa, KernelError,
-    activations::{Activations, Forms},
-    matrix::MatMut,
-    pool::{Band, Crew, Pool},
-    product::{Product, Scratch, Strip},
+    pool::{Crew, Pool, Rows},
+    product::Scratch,
 };
-
-/// Weight rows in a unit of work: enough that claiming it costs nothing, few enough that
-/// a thread taken away by the system delays the others little.
-const STRIP_ROWS: usize = 64;
 
 /// Instruction set and threads.
 ///
@@ -78,6 +72,12 @@ impl Cpu {
         self.pool.n_threads()
     }
 
+    /// Returns how many times the threads have met so far: once per phase that was
+    /// divided among them.
+    pub fn n_phases(&self) -> u64 {
+        self.pool.n_phases()
+    }
+
     /// Runs `pass` on the calling thread, which leads the others, and returns its result.
     ///
     /// Passes of several callers take turns. A pass must not enter the same `Cpu` again:
@@ -100,8 +100,9 @@ impl Cpu {
 
 /// The threads during one pass, lent by [`Cpu::enter`].
 ///
-/// Each method that takes work is a phase and returns when all of it is done. Phases
-/// follow one another: work within a phase must not start another one.
+/// Each method that takes work is a phase and returns when all of it is done. Work that is
+/// less than a meeting of the threads costs is done by the leader alone. Phases follow one
+/// another: work within a phase must not start another one.
 pub struct Team<'a> {
     isa: Isa,
     pub(crate) crew: &'a Crew<'a>,
@@ -148,74 +149,47 @@ impl Team<'_> {
         chunk_len: usize,
         work: impl Fn(usize, &mut [T]) + Sync,
     ) {
-        self.crew
-            .for_each_chunk(data, chunk_len, |_| (), |(), idx, chunk| work(idx, chunk));
-    }
-
-    /// Writes the token rows `x: [n_tokens, n_cols]` into `out`, in the forms that the
-    /// products to come need. What `out` held before is gone.
-    ///
-    /// A block that holds NaN or infinity gets the scale NaN, so that every result it
-    /// enters is NaN.
-    ///
-    /// # Panics
-    /// If `n_cols` is zero, `x` is no whole number of rows, or a row is no whole number
-    /// of blocks: of 32 for [`Q8Small`](crate::ActivationForm::Q8Small), of 256 for
-    /// [`Q8Super`](crate::ActivationForm::Q8Super).
-    pub fn activate(&self, x: &[f32], n_cols: usize, forms: Forms, out: &mut Activations) {
-        assert!(
-            n_cols > 0 && x.len().is_multiple_of(n_cols),
-            "{} floats are no rows of {n_cols}",
-            x.len()
+        assert!(chunk_len > 0, "chunks of length zero");
+        let n_chunks = data.len().div_ceil(chunk_len);
+        self.crew.for_each_part(
+            &Rows::new(data, chunk_len),
+            n_chunks,
+            1,
+            |_| (),
+            |(), chunks, chunk| work(chunks.start, chunk),
         );
-        forms.check(n_cols);
-        let buffers = out.resize(x.len() / n_cols, n_cols, forms);
-        let row = |idx: usize| &x[idx * n_cols..(idx + 1) * n_cols];
-        self.for_each_chunk(buffers.floats, n_cols, |idx, out| {
-            out.copy_from_slice(row(idx));
-        });
-        self.for_each_chunk(buffers.small, buffers.groups, |idx, out| {
-            self.isa.quantize_small(row(idx), out);
-        });
-        self.for_each_chunk(buffers.superblocks, buffers.groups, |idx, out| {
-            self.isa.quantize_super(row(idx), out);
-        });
     }
 
-    /// Computes the products of one phase, all from the same activations into one output.
-    ///
-    /// They are listed in the order of their places: each below the rows of the one
-    /// before, or right of it in the same rows. Where no product has its place `out`
-    /// stays as it is.
+    /// Runs `work(row, a, b)` for every row of two buffers of `n_rows` rows each, on any
+    /// thread and in any order, `unit_rows` together. `work` must not start a phase of
+    /// its own.
     ///
     /// # Panics
-    /// If shapes do not fit, a row of `x` does not exist, places are outside of `out`,
-    /// overlap or are out of order, or `x` lacks the form for a type
-    /// ([`QuantType::activation_form`](crate::QuantType::activation_form)).
-    pub fn products(&self, products: &[Product<'_>], x: &Activations, out: MatMut<'_>) {
-        products.iter().for_each(|product| product.check(x));
-        let band = |idx: usize| {
-            let product: &Product<'_> = &products[idx];
-            Band {
-                rows: product.out_row..product.out_row + product.x_rows.len(),
-                cols: product.out_col..product.out_col + product.w.n_rows(),
-            }
+    /// If `unit_rows` is zero, a buffer is no whole number of rows, or `work` panics.
+    pub fn for_each_row<A: Send, B: Send>(
+        &self,
+        n_rows: usize,
+        unit_rows: usize,
+        a: &mut [A],
+        b: &mut [B],
+        work: impl Fn(usize, &mut [A], &mut [B]) + Sync,
+    ) {
+        let row_len = |len: usize| {
+            let row_len = len.checked_div(n_rows).unwrap_or_default();
+            assert_eq!(row_len * n_rows, len, "{len} elements in {n_rows} rows");
+            row_len
         };
-        self.crew.for_each_tile(
-            out,
-            &band,
-            products.len(),
-            STRIP_ROWS,
-            |member| self.scratch(member),
-            |scratch, idx, rows, tile| {
-                let product = &products[idx];
-                let (w, up) = product.strip_rows(rows);
-                let strip = Strip {
-                    w,
-                    x,
-                    x_rows: product.x_rows,
-                };
-                self.isa.gated_strip(strip, up, scratch, tile);
+        let (a_len, b_len) = (row_len(a.len()), row_len(b.len()));
+        self.crew.for_each_part(
+            &(Rows::new(a, a_len), Rows::new(b, b_len)),
+            n_rows,
+            unit_rows,
+            |_| (),
+            |(), rows, (a, b)| {
+                for (i, row) in rows.enumerate() {
+                    let (a, b) = (&mut a[i * a_len..], &mut b[i * b_len..]);
+                    work(row, &mut a[..a_len], &mut b[..b_len]);
+                }
             },
         );
     }

@@ -77,6 +77,9 @@ pub(crate) trait F32x16: Copy {
     /// Loads up to sixteen floats, the rest `fill`.
     #[inline(always)]
     fn load_partial(x: &[f32], fill: f32) -> Self {
+        if let Some(x) = x.first_chunk() {
+            return Self::load(x);
+        }
         let mut lanes = [fill; 16];
         lanes[..x.len()].copy_from_slice(x);
         Self::load(&lanes)
@@ -85,6 +88,9 @@ pub(crate) trait F32x16: Copy {
     /// Stores the first `out.len()` lanes, at most sixteen.
     #[inline(always)]
     fn store_partial(self, out: &mut [f32]) {
+        if let Some(out) = out.first_chunk_mut() {
+            return self.store(out);
+        }
         let mut lanes = [0.0; 16];
         self.store(&mut lanes);
         let n = out.len();

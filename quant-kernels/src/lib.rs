@@ -132,6 +132,7 @@ mod avx512;
 mod panel;
 
 mod cpu;
+mod phases;
 mod pool;
 
 pub use activations::{Activations, Forms};
@@ -141,6 +142,7 @@ pub use cpu::{Cpu, Team};
 pub use error::KernelError;
 pub use isa::Isa;
 pub use kv::{KV_BLOCK, KvBlock, KvShape, KvType};
+pub use math::{Norm, Term};
 pub use matrix::{MatMut, MatRef};
 pub use product::Product;
 pub use quant_type::{ActivationForm, QuantType};

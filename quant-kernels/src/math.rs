@@ -50,10 +50,42 @@ impl LaneOp for Exp<'_> {
     }
 }
 
+/// What a root-mean-square norm is made with: `x[i] / √(mean(x²) + eps) · weight[i]`.
+#[derive(Clone, Copy, Debug)]
+pub struct Norm<'a> {
+    /// A factor per element.
+    pub weight: &'a [f32],
+    /// Is added to the mean, so that zeros can be normed.
+    pub eps: f32,
+}
+
+/// One row of results, and its share of a sum.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Term {
+    /// The row.
+    pub row: u32,
+    /// Its factor.
+    pub weight: f32,
+}
+
+/// `1 / √(mean(x²) + eps)`.
+#[inline(always)]
+fn rms_scale<L: F32x16>(x: &[f32], eps: f32) -> L {
+    let (chunks, rest) = x.as_chunks::<16>();
+    let mut squares = L::splat(0.0);
+    for x in chunks {
+        let x = L::load(x);
+        squares = x.mul_add(x, squares);
+    }
+    let tail = L::load_partial(rest, 0.0);
+    squares = tail.mul_add(tail, squares).first(rest.len(), squares);
+    let mean = squares.sum() / x.len() as f32;
+    L::splat(1.0 / (mean + eps).sqrt())
+}
+
 struct RmsNorm<'a> {
     x: &'a [f32],
-    weight: &'a [f32],
-    eps: f32,
+    norm: Norm<'a>,
     out: &'a mut [f32],
 }
 
@@ -61,46 +93,45 @@ impl LaneOp for RmsNorm<'_> {
     type Output = ();
     #[inline(always)]
     fn run<L: F32x16>(self) {
-        let (chunks, rest) = self.x.as_chunks::<16>();
-        let mut squares = L::splat(0.0);
-        for x in chunks {
-            let x = L::load(x);
-            squares = x.mul_add(x, squares);
+        let scale: L = rms_scale(self.x, self.norm.eps);
+        for ((x, w), out) in self
+            .x
+            .chunks(16)
+            .zip(self.norm.weight.chunks(16))
+            .zip(self.out.chunks_mut(16))
+        {
+            let (x, w) = (L::load_partial(x, 0.0), L::load_partial(w, 0.0));
+            x.mul(scale).mul(w).store_partial(out);
         }
-        let tail = L::load_partial(rest, 0.0);
-        squares = tail.mul_add(tail, squares).first(rest.len(), squares);
-        let mean = squares.sum() / self.x.len() as f32;
-        let scale = L::splat(1.0 / (mean + self.eps).sqrt());
-        let (weights, weights_rest) = self.weight.as_chunks::<16>();
-        let (outs, out_rest) = self.out.as_chunks_mut::<16>();
-        for ((x, w), out) in chunks.iter().zip(weights).zip(outs) {
-            L::load(x).mul(scale).mul(L::load(w)).store(out);
-        }
-        tail.mul(scale)
-            .mul(L::load_partial(weights_rest, 0.0))
-            .store_partial(out_rest);
     }
 }
 
-struct Rope<'a> {
+struct NormRope<'a> {
     x: &'a mut [f32],
+    norm: Norm<'a>,
     cos: &'a [f32],
     sin: &'a [f32],
 }
 
-impl LaneOp for Rope<'_> {
+impl LaneOp for NormRope<'_> {
     type Output = ();
     #[inline(always)]
     fn run<L: F32x16>(self) {
+        let scale: L = rms_scale(self.x, self.norm.eps);
         let half = self.x.len() / 2;
         let (low, high) = self.x.split_at_mut(half);
-        for (((a, b), cos), sin) in low
+        let (low_weight, high_weight) = self.norm.weight.split_at(half);
+        let weights = low_weight.chunks(16).zip(high_weight.chunks(16));
+        for ((((a, b), (wa, wb)), cos), sin) in low
             .chunks_mut(16)
             .zip(high.chunks_mut(16))
+            .zip(weights)
             .zip(self.cos.chunks(16))
             .zip(self.sin.chunks(16))
         {
-            let (x, y) = (L::load_partial(a, 0.0), L::load_partial(b, 0.0));
+            let (wa, wb) = (L::load_partial(wa, 0.0), L::load_partial(wb, 0.0));
+            let x = L::load_partial(a, 0.0).mul(scale).mul(wa);
+            let y = L::load_partial(b, 0.0).mul(scale).mul(wb);
             let (c, s) = (L::load_partial(cos, 0.0), L::load_partial(sin, 0.0));
             let negative = L::splat(0.0).sub(s);
             y.mul_add(negative, x.mul(c)).store_partial(a);
@@ -156,22 +187,49 @@ impl LaneOp for Softmax<'_> {
     }
 }
 
-struct AddScaled<'a> {
-    sum: &'a mut [f32],
-    x: &'a [f32],
-    scale: f32,
+struct AddTerms<'a> {
+    out: &'a mut [f32],
+    rows: &'a [f32],
+    terms: &'a [Term],
 }
 
-impl LaneOp for AddScaled<'_> {
-    type Output = ();
+impl LaneOp for AddTerms<'_> {
+    type Output = bool;
     #[inline(always)]
-    fn run<L: F32x16>(self) {
-        let scale = L::splat(self.scale);
-        for (sum, x) in self.sum.chunks_mut(16).zip(self.x.chunks(16)) {
-            L::load_partial(x, 0.0)
-                .mul_add(scale, L::load_partial(sum, 0.0))
-                .store_partial(sum);
+    fn run<L: F32x16>(self) -> bool {
+        let n_cols = self.out.len();
+        // Zero times a number is zero, unless the number is not finite.
+        let mut zeros = L::splat(0.0);
+        for (i, out) in self.out.chunks_mut(16).enumerate() {
+            let mut sum = L::splat(0.0);
+            for term in self.terms {
+                let x = &self.rows[term.row as usize * n_cols + 16 * i..][..out.len()];
+                sum = L::load_partial(x, 0.0).mul_add(L::splat(term.weight), sum);
+            }
+            let total = L::load_partial(out, 0.0).add(sum);
+            zeros = total.mul_add(L::splat(0.0), zeros);
+            total.store_partial(out);
         }
+        zeros.sum() == 0.0
+    }
+}
+
+struct Add<'a> {
+    out: &'a mut [f32],
+    x: &'a [f32],
+}
+
+impl LaneOp for Add<'_> {
+    type Output = bool;
+    #[inline(always)]
+    fn run<L: F32x16>(self) -> bool {
+        let mut zeros = L::splat(0.0);
+        for (out, x) in self.out.chunks_mut(16).zip(self.x.chunks(16)) {
+            let sum = L::load_partial(out, 0.0).add(L::load_partial(x, 0.0));
+            zeros = sum.mul_add(L::splat(0.0), zeros);
+            sum.store_partial(out);
+        }
+        zeros.sum() == 0.0
     }
 }
 
@@ -182,34 +240,31 @@ impl Isa {
         self.run(Exp(x));
     }
 
-    /// Writes `out[i] = x[i] / √(mean(x²) + eps) · weight[i]`.
+    /// Writes the norm of `x` to `out`.
     ///
     /// # Panics
     /// If the lengths differ.
-    pub fn rms_norm(self, x: &[f32], weight: &[f32], eps: f32, out: &mut [f32]) {
+    pub fn rms_norm(self, x: &[f32], norm: Norm<'_>, out: &mut [f32]) {
         assert!(
-            x.len() == weight.len() && x.len() == out.len(),
+            x.len() == norm.weight.len() && x.len() == out.len(),
             "rms_norm: lengths differ"
         );
-        self.run(RmsNorm {
-            x,
-            weight,
-            eps,
-            out,
-        });
+        self.run(RmsNorm { x, norm, out });
     }
 
-    /// Rotates the pairs `(x[i], x[i + n/2])` by the angles whose cosines and sines are
-    /// given (`NeoX` pairing), in place. `cos` and `sin` hold `x.len() / 2` values.
+    /// Norms a head in place and rotates its pairs `(x[i], x[i + n/2])` by the angles
+    /// whose cosines and sines are given (`NeoX` pairing). `cos` and `sin` hold
+    /// `x.len() / 2` values.
     ///
     /// # Panics
-    /// If `x` is odd in length, or `cos` and `sin` are not half as long.
-    pub fn rope(self, x: &mut [f32], cos: &[f32], sin: &[f32]) {
+    /// If `x` is odd in length, the weight is not as long, or `cos` and `sin` are not half
+    /// as long.
+    pub fn norm_rope(self, x: &mut [f32], norm: Norm<'_>, cos: &[f32], sin: &[f32]) {
         assert!(
-            x.len() == 2 * cos.len() && cos.len() == sin.len(),
-            "rope: lengths differ"
+            x.len() == norm.weight.len() && x.len() == 2 * cos.len() && cos.len() == sin.len(),
+            "norm_rope: lengths differ"
         );
-        self.run(Rope { x, cos, sin });
+        self.run(NormRope { x, norm, cos, sin });
     }
 
     /// Writes `gate[i] = silu(gate[i]) · up[i]`, where `silu(x) = x / (1 + exp(−x))`.
@@ -228,13 +283,17 @@ impl Isa {
         self.run(Softmax(x));
     }
 
-    /// Adds `scale · x` to `sum`, one fused multiply-add per element.
-    ///
-    /// # Panics
-    /// If the lengths differ.
-    pub fn add_scaled(self, sum: &mut [f32], x: &[f32], scale: f32) {
-        assert_eq!(sum.len(), x.len(), "add_scaled: lengths differ");
-        self.run(AddScaled { sum, x, scale });
+    /// Adds `x` to `out` and returns whether all of `out` is finite.
+    pub(crate) fn add(self, out: &mut [f32], x: &[f32]) -> bool {
+        debug_assert_eq!(out.len(), x.len(), "add: lengths differ");
+        self.run(Add { out, x })
+    }
+
+    /// Adds `Σ weight · row` to `out`: first the sum, from zero, one fused multiply-add per
+    /// term in their order. Rows are as long as `out`. Returns whether all of `out` is
+    /// finite.
+    pub(crate) fn add_terms(self, out: &mut [f32], rows: &[f32], terms: &[Term]) -> bool {
+        self.run(AddTerms { out, rows, terms })
     }
 }
 
@@ -259,17 +318,24 @@ mod tests {
             let run = |isa: Isa| {
                 let mut all = Vec::new();
                 let mut out = vec![0.0; 2 * n];
-                isa.rms_norm(&x, &w, 1e-6, &mut out);
+                let norm = Norm {
+                    weight: &w,
+                    eps: 1e-6,
+                };
+                isa.rms_norm(&x, norm, &mut out);
                 all.extend(bits(&out));
                 let mut out = x.clone();
                 isa.exp(&mut out);
                 all.extend(bits(&out));
                 let mut out = x.clone();
-                isa.rope(&mut out, &w[..n], &x[..n]);
+                isa.norm_rope(&mut out, norm, &w[..n], &x[..n]);
                 all.extend(bits(&out));
                 isa.swiglu(&mut out, &w);
                 all.extend(bits(&out));
-                isa.add_scaled(&mut out, &x, 0.3);
+                assert!(isa.add(&mut out, &x));
+                let terms = [(1, 0.3), (0, -0.7)].map(|(row, weight)| Term { row, weight });
+                assert!(isa.add_terms(&mut out, &[&*x, &w].concat(), &terms));
+                all.extend(bits(&out));
                 isa.softmax(&mut out);
                 all.extend(bits(&out));
                 all
@@ -277,6 +343,59 @@ mod tests {
             let expected = run(Isa::SCALAR);
             for isa in Isa::available() {
                 assert!(run(isa) == expected, "{isa}, n = {n}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_head_is_normed_and_then_rotated() {
+        let (x, weight) = (ramp(64), ramp(128)[64..].to_vec());
+        let (cos, sin) = (&ramp(96)[64..], &ramp(160)[128..]);
+        let (norm, isa) = (
+            Norm {
+                weight: &weight,
+                eps: 1e-6,
+            },
+            Isa::detect(),
+        );
+        let (mut normed, mut found) = ([0.0; 64], x.clone());
+        isa.rms_norm(&x, norm, &mut normed);
+        isa.norm_rope(&mut found, norm, cos, sin);
+        for i in 0..32 {
+            let (a, b) = (normed[i], normed[i + 32]);
+            assert_eq!(found[i], b.mul_add(-sin[i], a * cos[i]));
+            assert_eq!(found[i + 32], a.mul_add(sin[i], b * cos[i]));
+        }
+    }
+
+    #[test]
+    fn terms_are_summed_from_zero_in_their_order() {
+        let (x, rows) = (ramp(40), ramp(120));
+        let terms = [(2, 0.3), (0, 0.5), (1, -1.7)].map(|(row, weight)| Term { row, weight });
+        let mut found = x.clone();
+        assert!(Isa::detect().add_terms(&mut found, &rows, &terms));
+        for i in 0..40 {
+            let term = |sum: f32, t: &Term| rows[t.row as usize * 40 + i].mul_add(t.weight, sum);
+            assert_eq!(found[i], x[i] + terms.iter().fold(0.0, term));
+        }
+    }
+
+    #[test]
+    fn sums_that_are_not_finite_are_noticed() {
+        let term = Term {
+            row: 0,
+            weight: 1.0,
+        };
+        for isa in Isa::available() {
+            for n in [1, 16, 37] {
+                for bad in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY, f32::MAX] {
+                    let mut x = vec![1.0; n];
+                    x[n - 1] = bad;
+                    let mut sum = x.clone();
+                    assert!(!isa.add(&mut sum, &x), "{isa}: {bad}");
+                    let mut sum = x.clone();
+                    assert!(!isa.add_terms(&mut sum, &x, &[term]), "{isa}: {bad}");
+                }
             }
         }
     }

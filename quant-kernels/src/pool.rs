@@ -17,11 +17,11 @@
 )]
 
 mod band;
+mod parts;
 
 use std::{
     any::Any,
     fmt,
-    marker::PhantomData,
     num::NonZeroUsize,
     ops::Range,
     panic::{AssertUnwindSafe, catch_unwind, resume_unwind},
@@ -34,8 +34,14 @@ use std::{
     time::{Duration, Instant},
 };
 
-pub(crate) use self::band::Band;
-use self::band::{Cursor, check_bands};
+pub(crate) use self::{
+    band::Band,
+    parts::{Rows, Table, TileMut},
+};
+use self::{
+    band::{Cursor, check_bands},
+    parts::SharedMut,
+};
 use crate::{KernelError, matrix::MatMut};
 
 /// How long a member spins for the next phase before it yields its core.
@@ -114,6 +120,11 @@ impl Pool {
 
     pub(crate) fn n_threads(&self) -> NonZeroUsize {
         self.n_threads
+    }
+
+    /// Returns how many phases the team has met for.
+    pub(crate) fn n_phases(&self) -> u64 {
+        self.shared.phase.0.load(Ordering::SeqCst)
     }
 
     /// Runs `pass` with the team, led by the calling thread. A panic of a unit is raised
@@ -287,23 +298,23 @@ impl Crew<'_> {
         });
     }
 
-    /// Runs `work(state, idx, chunk)` for consecutive chunks of `data`, the last may be
-    /// shorter.
-    pub(crate) fn for_each_chunk<T: Send, S>(
+    /// Runs `work(state, rows, part)` for consecutive parts of `unit_rows` rows of a table
+    /// of `n_rows`; the last may be shorter.
+    pub(crate) fn for_each_part<P: Table, S>(
         &self,
-        data: &mut [T],
-        chunk_len: usize,
+        table: &P,
+        n_rows: usize,
+        unit_rows: usize,
         state: impl Fn(usize) -> S + Sync,
-        work: impl Fn(&mut S, usize, &mut [T]) + Sync,
+        work: impl Fn(&mut S, Range<usize>, P::Part) + Sync,
     ) {
-        assert!(chunk_len > 0, "chunks of length zero");
-        let (len, start) = (data.len(), SharedMut::new(data));
-        self.for_each_unit(len.div_ceil(chunk_len), state, |state, idx| {
-            let offset = idx * chunk_len;
-            // SAFETY: units are claimed once each, and different units' chunks do not
-            // overlap.
-            let chunk = unsafe { start.slice(offset, chunk_len.min(len - offset)) };
-            work(state, idx, chunk);
+        assert!(unit_rows > 0, "parts without rows");
+        self.for_each_unit(n_rows.div_ceil(unit_rows), state, |state, unit| {
+            let rows = unit * unit_rows..((unit + 1) * unit_rows).min(n_rows);
+            // SAFETY: units are claimed once each, and different units have no row in
+            // common.
+            let part = unsafe { table.part(rows.clone()) };
+            work(state, rows, part);
         });
     }
 
@@ -330,96 +341,13 @@ impl Crew<'_> {
         let state = |member| (state(member), Cursor::default());
         self.for_each_unit(n_units, state, |(state, cursor), unit| {
             let (idx, band, cols) = cursor.strip(unit, bands, strip_len);
-            let tile = TileMut {
-                start: &start,
-                first: band.rows.start * stride + band.cols.start + cols.start,
-                stride,
-                n_rows: band.rows.len(),
-                n_cols: cols.len(),
-                exclusive: PhantomData,
-            };
+            let first = band.cols.start;
+            let place = first + cols.start..first + cols.end;
+            // SAFETY: units are claimed once each, bands do not overlap (`check_bands`),
+            // nor do the strips of a band.
+            let tile = unsafe { TileMut::new(&start, stride, band.rows, place) };
             work(state, idx, cols, tile);
         });
-    }
-}
-
-/// A slice whose disjoint parts are written by several threads.
-struct SharedMut<'a, T> {
-    start: *mut T,
-    len: usize,
-    borrow: PhantomData<&'a mut [T]>,
-}
-
-// SAFETY: the only access is `slice`, whose callers hand each element to one thread.
-unsafe impl<T: Send> Sync for SharedMut<'_, T> {}
-
-impl<'a, T> SharedMut<'a, T> {
-    fn new(data: &'a mut [T]) -> Self {
-        Self {
-            start: data.as_mut_ptr(),
-            len: data.len(),
-            borrow: PhantomData,
-        }
-    }
-
-    /// Returns a part.
-    ///
-    /// # Safety
-    /// No two parts in use at the same time may overlap.
-    #[expect(clippy::mut_from_ref, reason = "the caller keeps parts disjoint")]
-    unsafe fn slice(&self, offset: usize, len: usize) -> &mut [T] {
-        assert!(
-            offset <= self.len && len <= self.len - offset,
-            "part outside of the slice"
-        );
-        // SAFETY: the offset is inside the borrowed slice (asserted).
-        let start = unsafe { self.start.add(offset) };
-        // SAFETY: the part is inside the borrowed slice (asserted), and nobody else has
-        // it (the caller's promise).
-        unsafe { std::slice::from_raw_parts_mut(start, len) }
-    }
-}
-
-/// A rectangle of an output matrix that one unit may write.
-pub(crate) struct TileMut<'a> {
-    start: &'a SharedMut<'a, f32>,
-    first: usize,
-    stride: usize,
-    n_rows: usize,
-    n_cols: usize,
-    exclusive: PhantomData<&'a mut [f32]>,
-}
-
-impl MatMut<'_> {
-    /// Lends the whole matrix as one tile.
-    pub(crate) fn whole<R>(self, work: impl FnOnce(TileMut<'_>) -> R) -> R {
-        let (n_rows, n_cols) = (self.n_rows(), self.n_cols);
-        let start = SharedMut::new(self.data);
-        work(TileMut {
-            start: &start,
-            first: 0,
-            stride: n_cols,
-            n_rows,
-            n_cols,
-            exclusive: PhantomData,
-        })
-    }
-}
-
-impl TileMut<'_> {
-    pub(crate) fn n_rows(&self) -> usize {
-        self.n_rows
-    }
-
-    /// Returns the tile's columns of its `row`.
-    pub(crate) fn row(&mut self, row: usize) -> &mut [f32] {
-        assert!(row < self.n_rows, "row {row} of {}", self.n_rows);
-        // SAFETY: `check_bands` and the strips keep tiles of different units disjoint,
-        // and this unit borrows its tile exclusively.
-        unsafe {
-            self.start
-                .slice(self.first + row * self.stride, self.n_cols)
-        }
     }
 }
 

@@ -87,12 +87,29 @@ pub(crate) fn visit(ty: QuantType, kernel: impl StripKernel) {
 /// Buffers that one thread reuses from strip to strip.
 #[derive(Debug, Default)]
 pub(crate) struct Scratch {
-    /// Results of the second matrix of a gated product.
-    pub(crate) up: Vec<f32>,
+    /// A row after its norm.
+    pub(crate) normed: Vec<f32>,
+    /// Results that are used up within a unit: of the second matrix of a gated product, or
+    /// of what is added to the output.
+    pub(crate) results: Results,
     /// Unpacked or packed weights of the kernels.
     pub(crate) kernel: KernelScratch,
     /// Running results of attention.
     pub(crate) attention: WalkScratch,
+}
+
+/// A buffer that only grows.
+#[derive(Debug, Default)]
+pub(crate) struct Results(Vec<f32>);
+
+impl Results {
+    /// Returns `len` floats, whatever they hold.
+    pub(crate) fn floats(&mut self, len: usize) -> &mut [f32] {
+        if self.0.len() < len {
+            self.0.resize(len, 0.0);
+        }
+        &mut self.0[..len]
+    }
 }
 
 /// Buffers of the kernels.
@@ -149,14 +166,14 @@ impl Isa {
         strip: Strip<'_>,
         up: Option<MatRef<'_>>,
         scratch: &mut Scratch,
-        mut out: TileMut<'_>,
+        out: &mut TileMut<'_>,
     ) {
-        self.strip(strip, &mut scratch.kernel, &mut out);
+        self.strip(strip, &mut scratch.kernel, out);
         let Some(up) = up else { return };
         let n_rows = up.n_rows();
-        scratch.up.resize(strip.x_rows.len() * n_rows, 0.0);
         let strip = Strip { w: up, ..strip };
-        MatMut::new(&mut scratch.up, n_rows).whole(|mut tile| {
+        let results = scratch.results.floats(strip.x_rows.len() * n_rows);
+        MatMut::new(results, n_rows).whole(|mut tile| {
             self.strip(strip, &mut scratch.kernel, &mut tile);
             for token in 0..strip.x_rows.len() {
                 self.swiglu(out.row(token), tile.row(token));
@@ -168,7 +185,7 @@ impl Isa {
 /// One matrix product of a phase: `out[out_row + i, out_col + r] = w[r] · x[x_rows[i]]`.
 ///
 /// With a second matrix `up` it is gated: `silu(w[r] · x) · (up[r] · x)`.
-/// [`Team::products`](crate::Team::products) computes it.
+/// [`Team::products`](crate::Team::products) and its siblings compute it.
 #[derive(Clone, Debug)]
 pub struct Product<'a> {
     /// The weights `[n_rows, n_cols]`.

@@ -8,6 +8,7 @@ mod files;
 mod fixture;
 mod invariance;
 mod not_finite;
+mod phases;
 mod wrong_calls;
 mod wrong_metadata;
 mod wrong_tensors;
