@@ -82,15 +82,28 @@ fn one_sequence(cpu: &Cpu, model: &Model<'_>) -> Result<(), Box<dyn Error>> {
     let prompt: Vec<u32> = (0..600).map(|i| i * 7 % 512).collect();
     forward_qwen3_moe(cpu, model, &mut state, &prompt)?;
     let mut decode = |n_tokens: u32| -> Result<usize, Box<dyn Error>> {
+        state.truncate(600);
         let before = N_ALLOCATIONS.load(Ordering::Relaxed);
         for step in 0..n_tokens {
             forward_qwen3_moe(cpu, model, &mut state, &[step * 5 % 512])?;
         }
         Ok(N_ALLOCATIONS.load(Ordering::Relaxed) - before)
     };
-    decode(30)?;
-    assert_eq!(decode(60)?, 0, "60 tokens on {} threads", cpu.n_threads());
+    assert!(settles(|| decode(60))?, "on {} threads", cpu.n_threads());
     Ok(())
+}
+
+/// Decodes, as `decode` does, until no allocation is counted, at most ten times. A thread
+/// makes its buffers when it first gets work, and may be late where the machine is busy.
+fn settles(
+    mut decode: impl FnMut() -> Result<usize, Box<dyn Error>>,
+) -> Result<bool, Box<dyn Error>> {
+    for _ in 0..10 {
+        if decode()? == 0 {
+            return Ok(true);
+        }
+    }
+    Ok(false)
 }
 
 /// Three decode, one of them after a long context, and a fourth takes in pieces of a prompt.
@@ -113,6 +126,9 @@ fn several_sequences(cpu: &Cpu, model: &Model<'_>) -> Result<(), Box<dyn Error>>
         return Err("four caches".into());
     };
     let mut decode = |n_steps: u32| -> Result<usize, Box<dyn Error>> {
+        for (cache, len) in [(&mut *a, 600), (&mut *b, 40), (&mut *c, 3), (&mut *d, 1)] {
+            cache.truncate(len);
+        }
         let before = N_ALLOCATIONS.load(Ordering::Relaxed);
         for step in 0..n_steps {
             let ids: [u32; 5] = std::array::from_fn(|i| (step * 5 + 37 * i as u32) % 512);
@@ -127,7 +143,6 @@ fn several_sequences(cpu: &Cpu, model: &Model<'_>) -> Result<(), Box<dyn Error>>
         }
         Ok(N_ALLOCATIONS.load(Ordering::Relaxed) - before)
     };
-    decode(30)?;
-    assert_eq!(decode(60)?, 0, "60 steps on {} threads", cpu.n_threads());
+    assert!(settles(|| decode(60))?, "on {} threads", cpu.n_threads());
     Ok(())
 }

@@ -2,33 +2,31 @@
 //!
 //! A forward pass has hundreds of short phases. Starting threads, or handing each phase
 //! to a work queue, costs microseconds every time; so the team stays. [`Pool::enter`]
-//! makes its caller the leader of a pass. For each phase the leader publishes a closure;
-//! all members, itself included, begin with the unit of their own number and then claim
-//! units from a counter until none is left; and the leader goes on when the last has
-//! arrived. A single unit the leader does alone. Between phases the others spin, then
-//! yield, then sleep, so that an idle team costs nothing and a machine with foreign load
-//! loses no more than its share. Nothing is allocated on the way.
+//! makes its caller the leader of a pass. For each phase the leader opens a gate. Members
+//! that see it open go in, and all, the leader itself included, claim units from a counter
+//! until none is left. Then the leader closes the gate, and goes on when those inside have
+//! come out. It never waits for a member that has not come: one that the system runs late,
+//! because it slept or because another process has its core, costs nothing but its help.
+//! A single unit the leader does alone. Between phases the others spin, then yield, then
+//! sleep, so that an idle team costs nothing. Nothing is allocated on the way.
 //!
 //! Which member computes a unit cannot change a bit of it: units write disjoint places
 //! and never share a sum.
-#![expect(
-    unsafe_code,
-    reason = "threads share closures and disjoint parts of a buffer"
-)]
+#![expect(unsafe_code, reason = "threads share closures and parts of buffers")]
 
 mod band;
 mod parts;
 
 use std::{
     any::Any,
+    cell::UnsafeCell,
     fmt,
     num::NonZeroUsize,
     ops::Range,
     panic::{AssertUnwindSafe, catch_unwind, resume_unwind},
-    ptr,
     sync::{
         Arc, Condvar, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicBool, AtomicPtr, AtomicU64, AtomicUsize, Ordering},
+        atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
     },
     thread::JoinHandle,
     time::{Duration, Instant},
@@ -63,14 +61,9 @@ struct Apart<T>(T);
 
 /// What leader and members share.
 struct Shared {
-    /// Counts phases; a member runs a phase when it sees the number change.
-    phase: Apart<AtomicU64>,
-    /// Members that have finished the phase.
-    arrived: Apart<AtomicUsize>,
+    gate: Apart<Gate>,
     /// The next unit nobody has claimed.
     next_unit: Apart<AtomicUsize>,
-    /// A `&(dyn Fn(usize) + Sync)` on the leader's stack, or null to end the team.
-    work: AtomicPtr<&'static (dyn Fn(usize) + Sync)>,
     /// Members asleep; the leader notifies only if there are any.
     sleepers: AtomicUsize,
     bed: Mutex<()>,
@@ -79,6 +72,71 @@ struct Shared {
     busy: AtomicBool,
     /// The first panic of a member.
     panic: Mutex<Option<Box<dyn Any + Send>>>,
+}
+
+/// Work of a phase, on the leader's stack.
+type Work = &'static (dyn Fn(usize) + Sync);
+
+/// The way into a phase. One cache line brings all that a member needs to know.
+struct Gate {
+    /// The number of the phase, whether it is open, and how many members are inside.
+    state: AtomicU64,
+    /// Written while the gate is closed and nobody inside; `None` ends the team.
+    work: UnsafeCell<Option<Work>>,
+}
+
+// SAFETY: the leader alone writes `work`, while the gate is closed and nobody inside;
+// members read it only inside.
+unsafe impl Sync for Gate {}
+
+impl Gate {
+    const OPEN: u64 = 1 << 31;
+    const INSIDE: u64 = Self::OPEN - 1;
+    const PHASE: u64 = 1 << 32;
+
+    fn phase(&self) -> u64 {
+        self.state.load(Ordering::Relaxed) / Self::PHASE
+    }
+
+    /// Begins the next phase. The gate must be closed and nobody inside.
+    fn open(&self, work: Option<Work>) {
+        // SAFETY: nobody is inside (the caller's promise), so nobody reads this.
+        unsafe { *self.work.get() = work };
+        let state = (self.phase() + 1) * Self::PHASE + Self::OPEN;
+        self.state.store(state, Ordering::SeqCst);
+    }
+
+    /// Goes in, unless the gate is closed or the phase is `seen`; returns phase and work.
+    fn go_in(&self, seen: u64) -> Option<(u64, Option<Work>)> {
+        let mut state = self.state.load(Ordering::SeqCst);
+        while state & Self::OPEN != 0 && state / Self::PHASE != seen {
+            let inside = self.state.compare_exchange_weak(
+                state,
+                state + 1,
+                Ordering::SeqCst,
+                Ordering::SeqCst,
+            );
+            match inside {
+                Err(now) => state = now,
+                // SAFETY: inside; the leader writes only when nobody is.
+                Ok(_) => return Some((state / Self::PHASE, unsafe { *self.work.get() })),
+            }
+        }
+        None
+    }
+
+    fn come_out(&self) {
+        self.state.fetch_sub(1, Ordering::Release);
+    }
+
+    /// Closes the gate and waits until nobody is inside.
+    fn close(&self) {
+        let state = self.state.fetch_and(!Self::OPEN, Ordering::Acquire);
+        if state & Self::INSIDE != 0 {
+            let inside = || self.state.load(Ordering::Acquire) & Self::INSIDE;
+            spin_then_yield(|| (inside() == 0).then_some(()), None);
+        }
+    }
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -124,7 +182,7 @@ impl Pool {
 
     /// Returns how many phases the team has met for.
     pub(crate) fn n_phases(&self) -> u64 {
-        self.shared.phase.0.load(Ordering::SeqCst)
+        self.shared.gate.0.phase()
     }
 
     /// Runs `pass` with the team, led by the calling thread. A panic of a unit is raised
@@ -140,7 +198,7 @@ impl Pool {
 
 impl Drop for Pool {
     fn drop(&mut self) {
-        self.shared.publish(ptr::null_mut());
+        self.shared.publish(None);
         for member in self.members.drain(..) {
             // A member catches the panics of its work, so it cannot have ended in one.
             let _ = member.join();
@@ -151,10 +209,11 @@ impl Drop for Pool {
 impl Shared {
     fn new() -> Self {
         Self {
-            phase: Apart(AtomicU64::new(0)),
-            arrived: Apart(AtomicUsize::new(0)),
+            gate: Apart(Gate {
+                state: AtomicU64::new(0),
+                work: UnsafeCell::new(None),
+            }),
             next_unit: Apart(AtomicUsize::new(0)),
-            work: AtomicPtr::new(ptr::null_mut()),
             sleepers: AtomicUsize::new(0),
             bed: Mutex::new(()),
             bell: Condvar::new(),
@@ -163,51 +222,42 @@ impl Shared {
         }
     }
 
-    /// Starts a phase, or ends the team with null.
-    fn publish(&self, work: *mut &'static (dyn Fn(usize) + Sync)) {
-        self.work.store(work, Ordering::Relaxed);
-        self.phase.0.fetch_add(1, Ordering::SeqCst);
+    /// Starts a phase, or ends the team.
+    fn publish(&self, work: Option<Work>) {
+        self.gate.0.open(work);
         if self.sleepers.load(Ordering::SeqCst) > 0 {
             let _bed = lock(&self.bed);
             self.bell.notify_all();
         }
     }
 
-    /// The life of a member: wait for a phase, work, arrive; until the team ends.
+    /// The life of a member: wait for a phase, go in, work, come out; until the team ends.
     fn follow(&self, member: usize) {
         let mut seen = 0;
         loop {
-            seen = self.await_phase(seen);
-            let work = self.work.load(Ordering::Relaxed);
-            if work.is_null() {
+            let (phase, work) = self.await_phase(seen);
+            let Some(work) = work else {
                 return;
-            }
-            let outcome = catch_unwind(AssertUnwindSafe(|| {
-                // SAFETY: `run` keeps the closure alive until every member has arrived,
-                // and this member arrives below, after its last use.
-                let work = unsafe { *work };
-                work(member);
-            }));
+            };
+            let outcome = catch_unwind(AssertUnwindSafe(|| work(member)));
             if let Err(panic) = outcome {
                 lock(&self.panic).get_or_insert(panic);
             }
-            self.arrived.0.fetch_add(1, Ordering::AcqRel);
+            self.gate.0.come_out();
+            seen = phase;
         }
     }
 
-    /// Waits until the phase number is no longer `seen` and returns it.
-    fn await_phase(&self, seen: u64) -> u64 {
-        let changed = || {
-            let phase = self.phase.0.load(Ordering::SeqCst);
-            (phase != seen).then_some(phase)
-        };
-        if let Some(phase) = spin_then_yield(changed, Some(YIELD)) {
+    /// Waits until there is a phase other than `seen` to go into.
+    fn await_phase(&self, seen: u64) -> (u64, Option<Work>) {
+        let go_in = || self.gate.0.go_in(seen);
+        if let Some(phase) = spin_then_yield(go_in, Some(YIELD)) {
             return phase;
         }
         let mut bed = lock(&self.bed);
         self.sleepers.fetch_add(1, Ordering::SeqCst);
         let phase = loop {
-            if let Some(phase) = changed() {
+            if let Some(phase) = go_in() {
                 break phase;
             }
             bed = self.bell.wait(bed).unwrap_or_else(PoisonError::into_inner);
@@ -216,20 +266,18 @@ impl Shared {
         phase
     }
 
-    /// Lets every member run `work` and waits for all; the leader works too.
-    fn run(&self, n_threads: usize, work: &(dyn Fn(usize) + Sync)) {
-        // Else units and arrivals of one phase would be taken for those of the other.
+    /// Does all of `work`, with the members that come, and waits for these.
+    fn run(&self, work: &(dyn Fn(usize) + Sync)) {
+        // Else units of one phase would be taken for those of the other.
         let nested = self.busy.swap(true, Ordering::Acquire);
         assert!(!nested, "work of a phase must not start another");
-        self.arrived.0.store(0, Ordering::Relaxed);
-        self.next_unit.0.store(n_threads, Ordering::Relaxed);
-        // SAFETY: only the lifetime is changed; no member uses the reference after it has
-        // arrived, and this function returns only then.
-        let mut work: &'static (dyn Fn(usize) + Sync) = unsafe { std::mem::transmute(work) };
-        self.publish(&raw mut work);
+        self.next_unit.0.store(0, Ordering::Relaxed);
+        // SAFETY: only the lifetime is changed; members use the reference inside the gate
+        // alone, and this function returns only when nobody is.
+        let lasting: Work = unsafe { std::mem::transmute(work) };
+        self.publish(Some(lasting));
         let outcome = catch_unwind(AssertUnwindSafe(|| work(0)));
-        let all = || (self.arrived.0.load(Ordering::Acquire) == n_threads - 1).then_some(());
-        spin_then_yield(all, None);
+        self.gate.0.close();
         self.busy.store(false, Ordering::Release);
         let of_member = lock(&self.panic).take();
         if let Some(panic) = outcome.err().or(of_member) {
@@ -240,8 +288,9 @@ impl Shared {
 
 /// Polls: spinning first, then yielding; `None` once `limit` has passed.
 fn spin_then_yield<T>(poll: impl Fn() -> Option<T>, limit: Option<Duration>) -> Option<T> {
+    // Most waits are shorter than the first polls, and need no clock.
     const POLLS_PER_CLOCK: usize = 64;
-    let start = Instant::now();
+    let mut start = None;
     loop {
         for _ in 0..POLLS_PER_CLOCK {
             if let Some(value) = poll() {
@@ -249,7 +298,7 @@ fn spin_then_yield<T>(poll: impl Fn() -> Option<T>, limit: Option<Duration>) -> 
             }
             std::hint::spin_loop();
         }
-        let waited = start.elapsed();
+        let waited = start.get_or_insert_with(Instant::now).elapsed();
         if limit.is_some_and(|limit| waited > limit) {
             return None;
         }
@@ -285,14 +334,14 @@ impl Crew<'_> {
             }
             return;
         }
-        let next = &self.shared.next_unit.0;
-        self.shared.run(self.n_threads, &|member| {
-            let mut unit = member;
+        let claim = || self.shared.next_unit.0.fetch_add(1, Ordering::Relaxed);
+        self.shared.run(&|member| {
+            let mut unit = claim();
             if unit < n_units {
                 let mut state = state(member);
                 while unit < n_units {
                     work(&mut state, unit);
-                    unit = next.fetch_add(1, Ordering::Relaxed);
+                    unit = claim();
                 }
             }
         });
@@ -381,23 +430,41 @@ mod tests {
         }
     }
 
+    /// Each unit waits until both threads have one, so a member that stays asleep would
+    /// keep the test from ending.
     #[test]
     fn members_that_fell_asleep_wake_for_the_next_phase() {
-        let pool = pool(3);
-        let total = AtomicUsize::new(0);
+        let pool = pool(2);
         pool.enter(|crew| {
             for _ in 0..5 {
                 std::thread::sleep(Duration::from_millis(2));
-                crew.for_each_unit(
-                    9,
-                    |_| (),
-                    |(), _| {
-                        total.fetch_add(1, Ordering::Relaxed);
-                    },
-                );
+                let n_here = AtomicUsize::new(0);
+                let meet = |(): &mut (), _| {
+                    n_here.fetch_add(1, Ordering::Relaxed);
+                    while n_here.load(Ordering::Relaxed) < 2 {
+                        std::thread::yield_now();
+                    }
+                };
+                crew.for_each_unit(2, |_| (), meet);
             }
         });
-        assert_eq!(total.into_inner(), 45);
+    }
+
+    #[test]
+    fn a_member_that_does_not_come_is_not_waited_for() {
+        let shared = Shared::new();
+        let crew = Crew {
+            shared: &shared,
+            n_threads: 3,
+        };
+        let total = AtomicUsize::new(0);
+        for _ in 0..5 {
+            let count = |(): &mut (), unit| {
+                total.fetch_add(unit, Ordering::Relaxed);
+            };
+            crew.for_each_unit(4, |_| (), count);
+        }
+        assert_eq!(total.into_inner(), 5 * (1 + 2 + 3));
     }
 
     #[test]
