@@ -168,10 +168,9 @@ impl Source {
 
 /// Returns what the buffers of a batch take in a layer, the small ones left out.
 const fn batch_bytes(config: &Config, n_tokens: usize) -> u128 {
-    let residual = 3 * config.n_embd;
-    let heads = 2 * config.qkv_len() + config.q_len();
-    let experts = config.n_expert + config.n_expert_used * (config.n_embd + config.n_ff_exp);
-    (residual + heads + experts) as u128 * n_tokens as u128 * size_of::<f32>() as u128
+    let heads = config.qkv_len() + config.q_len();
+    let experts = config.n_expert + config.n_expert_used * config.n_ff_exp;
+    (config.n_embd + heads + experts) as u128 * n_tokens as u128 * size_of::<f32>() as u128
 }
 
 const fn logits_bytes(
