@@ -1,9 +1,12 @@
 //! One test done by all engines in turn.
 
+use std::path::Path;
+
 use serde_json::{Value, json};
 
 use super::{
     engine::Setting,
+    file_name,
     process::Outcome,
     record::{self, Reading},
     workload::Workload,
@@ -58,9 +61,17 @@ impl Sample {
             "unit": workload.unit(),
             "anonymous_bytes": self.anonymous_bytes,
             "error": self.result.as_ref().err(),
-            "record": self.result.as_ref().ok().map(|(_, record)| record),
+            "record": self.result.as_ref().ok().map(|(_, record)| without_folder(record.clone())),
         })
     }
+}
+
+/// Leaves of the model's path, which other engines put into their records, the name.
+fn without_folder(mut record: Value) -> Value {
+    if let Some(Value::String(path)) = record.get_mut("model_filename") {
+        *path = file_name(Path::new(path.as_str()));
+    }
+    record
 }
 
 impl Lap {
@@ -93,5 +104,18 @@ impl Lap {
             "steady": self.is_steady(max_drift),
             "samples": samples.collect::<Vec<_>>(),
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn folders_stay_out_of_records() {
+        let record = json!({"model_filename": "/home/somebody/models/a.gguf", "avg_ts": 1.5});
+        let expected = json!({"model_filename": "a.gguf", "avg_ts": 1.5});
+        assert_eq!(without_folder(record), expected);
+        assert_eq!(without_folder(json!({"tok_s": 2})), json!({"tok_s": 2}));
     }
 }
