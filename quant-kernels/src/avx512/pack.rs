@@ -12,10 +12,10 @@ mod superblock;
 
 use std::arch::x86_64::*;
 
-use super::load::{load_u8x16, look_up, store_i32, store_u8};
+use super::load::{load_i32, load_u8x16, look_up, store_f32, store_i32, store_u8};
 use crate::{
     QuantType,
-    blocks::{SmallBlock, SuperBlock, UnpackedSuper},
+    blocks::{F16Le, SmallBlock, SuperBlock, UnpackedSuper},
     panel::{ROWS, SmallPanel, SuperPanel},
 };
 
@@ -141,4 +141,12 @@ fn nibble(x: __m512i) -> __m512i {
 #[inline]
 fn high_nibble(x: __m512i) -> __m512i {
     nibble(_mm512_srli_epi16::<4>(x))
+}
+
+/// Converts one factor of each row.
+#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")]
+#[inline]
+fn put_factors(halves_of: [F16Le; ROWS], out: &mut [f32; ROWS]) {
+    let words = halves_of.map(|half| i32::from(half.to_bits()));
+    store_f32(out, halves(load_i32(&words)));
 }

@@ -15,7 +15,7 @@
 //!
 //! Without that, a row's chain of dependent steps and the folding of every block cost as
 //! much as the products. Memory delivers more to prefetches into the second cache than to
-//! loads that miss the first, so blocks ask for what comes two kilobytes later.
+//! loads that miss the first, so blocks ask for what comes four kilobytes later.
 
 mod small_block;
 mod superblock;

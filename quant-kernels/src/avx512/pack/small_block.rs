@@ -2,12 +2,11 @@
 
 use std::arch::x86_64::*;
 
-use super::{dwords, halves, high_nibble, nibble};
+use super::{dwords, high_nibble, nibble, put_factors};
 use crate::{
-    avx512::load::{load_i32, look_up, store_f32, store_u8},
+    avx512::load::{load_i32, load_u8, look_up, store_u8},
     blocks::{
-        BlockIq4Nl, BlockMxfp4, BlockQ4_0, BlockQ4_1, BlockQ5_0, BlockQ5_1, BlockQ8_0, F16Le,
-        half_power,
+        BlockIq4Nl, BlockMxfp4, BlockQ4_0, BlockQ4_1, BlockQ5_0, BlockQ5_1, BlockQ8_0, half_power,
     },
     panel::{ROWS, SmallPanel},
 };
@@ -97,18 +96,10 @@ fn add_fifths(bits: [i32; ROWS], panel: &mut SmallPanel) {
             0x8040_2010_u32.cast_signed()
         };
         let is_set = _mm512_test_epi8_mask(eight, _mm512_set1_epi32(places));
-        let plain = crate::avx512::load::load_u8(q);
+        let plain = load_u8(q);
         store_u8(
             q,
             _mm512_mask_add_epi8(plain, is_set, plain, _mm512_set1_epi8(16)),
         );
     }
-}
-
-/// Converts one factor of each row.
-#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")]
-#[inline]
-fn put_factors(halves_of: [F16Le; ROWS], out: &mut [f32; ROWS]) {
-    let words = halves_of.map(|half| i32::from(half.to_bits()));
-    store_f32(out, halves(load_i32(&words)));
 }

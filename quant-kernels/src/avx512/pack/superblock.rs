@@ -2,13 +2,13 @@
 
 use std::arch::x86_64::*;
 
-use super::{dwords, halves, high_nibble, nibble, put_scales};
+use super::{dwords, halves, high_nibble, nibble, put_factors, put_scales};
 use crate::{
     avx512::{
-        load::{load_i32, look_up, store_f32, store_pairs, store_u8},
+        load::{look_up, store_f32, store_pairs, store_u8},
         quants::select,
     },
-    blocks::{BlockIq4Xs, BlockQ2K, BlockQ3K, BlockQ4K, BlockQ5K, BlockQ6K, F16Le, unpack_scales},
+    blocks::{BlockIq4Xs, BlockQ2K, BlockQ3K, BlockQ4K, BlockQ5K, BlockQ6K, unpack_scales},
     panel::{ROWS, SuperPanel},
 };
 
@@ -205,14 +205,6 @@ fn put_mins<const N: usize>(bytes: [__m512i; N], panel: &mut SuperPanel) {
         store_pairs(&mut two[0], _mm512_shuffle_epi8(bytes, first));
         store_pairs(&mut two[1], _mm512_shuffle_epi8(bytes, second));
     }
-}
-
-/// Converts one factor of each row.
-#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")]
-#[inline]
-fn put_factors(halves_of: [F16Le; ROWS], out: &mut [f32; ROWS]) {
-    let words = halves_of.map(|half| i32::from(half.to_bits()));
-    store_f32(out, halves(load_i32(&words)));
 }
 
 /// `low`, and the high bits of a mask from another register, rotated to the left.
