@@ -133,7 +133,7 @@ pub(crate) fn run(args: &BenchArgs) -> Result<(), Error> {
         threads: engine.cpu.n_threads().get(),
         batch_size: args.cache.batch_size(),
         weight_bytes_per_token: reads.bytes_per_token(),
-        peak_gops: peak::products_per_second(&engine.cpu) * 2.0 / 1e9,
+        peak_gops: peak::products_per_second(&engine.cpu).map(|peak| peak * 2.0 / 1e9),
     };
     let mut output = Output::new();
     if args.output != Form::Json {
@@ -146,7 +146,7 @@ pub(crate) fn run(args: &BenchArgs) -> Result<(), Error> {
             source: &source,
             engine: &engine,
             reads: &reads,
-            peak: report.peak_gops * 1e9 / 2.0,
+            peak: report.peak_gops.map(|peak| peak * 1e9 / 2.0),
             phases: phases.as_ref(),
         };
         let row = bench.row(test, &interrupt)?;
@@ -208,8 +208,8 @@ struct Bench<'a> {
     source: &'a Source,
     engine: &'a Engine<'a>,
     reads: &'a Reads,
-    /// Products per second that the processor could do.
-    peak: f64,
+    /// Products per second that the processor could do, where that is known.
+    peak: Option<f64>,
     phases: Option<&'a Phases>,
 }
 

@@ -30,7 +30,6 @@ mod pages;
 
 mod bench;
 mod chat;
-mod clock;
 mod completions;
 mod detokenize;
 mod doctor;

@@ -9,6 +9,7 @@
 mod lanes;
 mod load;
 mod pack;
+mod peak;
 mod quants;
 mod row;
 mod tile;
@@ -37,6 +38,12 @@ pub(crate) fn run<O: LaneOp>(op: O) -> O::Output {
 #[target_feature(enable = "avx2,fma,f16c")]
 pub(crate) fn strip(strip: Strip<'_>, panels: &mut Panels, out: &mut TileMut<'_>) {
     visit(strip.w.ty(), Kernel { strip, panels, out });
+}
+
+/// Multiplies bytes flat out; returns how many products that were.
+#[target_feature(enable = "avx2,fma,f16c")]
+pub(crate) fn multiply(n_steps: usize) -> usize {
+    peak::multiply(n_steps)
 }
 
 /// The kernels of this instruction set; made only by [`strip`].

@@ -59,9 +59,14 @@ pub(crate) struct Panels {
 /// Divides tokens into groups that pass together, of nearly equal size: nine go as four and
 /// five. From four tokens on no group has fewer than four.
 pub(crate) fn groups(n_tokens: usize) -> impl Iterator<Item = Range<usize>> {
-    let n_groups = n_tokens.div_ceil(TOKENS);
+    let n_groups = n_groups(n_tokens);
     let start = move |group: usize| group * n_tokens / n_groups;
     (0..n_groups).map(move |group| start(group)..start(group + 1))
+}
+
+/// Returns the number of [`groups`].
+pub(crate) fn n_groups(n_tokens: usize) -> usize {
+    n_tokens.div_ceil(TOKENS)
 }
 
 #[cfg(test)]

@@ -19,7 +19,7 @@ use crate::{
 
 /// Weight rows in a unit of work: enough that claiming it costs nothing, few enough that
 /// a thread taken away by the system delays the others little.
-const STRIP_ROWS: usize = 64;
+const STRIP_ROWS: usize = 256;
 /// Floats of results that a thread keeps until they are added up, so that they stay in its
 /// second cache; a batch of very many tokens may need more.
 const RESULTS_LEN: usize = 1 << 18;
@@ -152,6 +152,7 @@ impl Team<'_> {
                     w,
                     x,
                     x_rows: product.x_rows,
+                    next: None,
                 };
                 self.isa().gated_strip(strip, up, scratch, &mut tile);
                 then(idx, tile);
@@ -199,13 +200,14 @@ impl Team<'_> {
                 } = &mut **scratch;
                 // Always as much as the longest strip needs: who gets it first is chance.
                 let results = results.floats(n_results * strip_len);
-                for product in products {
+                for (idx, product) in products.iter().enumerate() {
                     let results = &mut results[product.out_row * len..];
                     let results = &mut results[..product.x_rows.len() * len];
                     let strip = Strip {
                         w: product.w.rows(rows.clone()),
                         x,
                         x_rows: product.x_rows,
+                        next: products.get(idx + 1).map(|next| next.w.rows(rows.clone())),
                     };
                     MatMut::new(results, len).whole(|mut tile| {
                         self.isa().strip(strip, kernel, &mut tile);

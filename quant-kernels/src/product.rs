@@ -32,6 +32,9 @@ pub(crate) struct Strip<'a> {
     pub(crate) x: &'a Activations,
     /// The token rows to multiply, by index.
     pub(crate) x_rows: &'a [u32],
+    /// The weights that the same thread multiplies next, if it is known: memory can be asked
+    /// for them.
+    pub(crate) next: Option<MatRef<'a>>,
 }
 
 impl<'a> Strip<'a> {
@@ -160,6 +163,34 @@ impl Isa {
         }
     }
 
+    /// Multiplies bytes in registers, about a thousand products in each step, on this thread
+    /// alone, and returns how many products that were: whoever measures the time knows what
+    /// the multiplier could do if nothing else were to be done. `None` for portable code,
+    /// which does not say how it multiplies.
+    #[cfg_attr(
+        target_arch = "x86_64",
+        expect(unsafe_code, reason = "the border to code compiled with features")
+    )]
+    pub fn multiply_flat_out(self, n_steps: usize) -> Option<usize> {
+        match self.kind() {
+            Kind::Scalar => None,
+            #[cfg(target_arch = "x86_64")]
+            Kind::Avx2 => {
+                // SAFETY: an `Isa` of this kind exists only if avx2, fma and f16c were
+                // seen.
+                Some(unsafe { crate::avx2::multiply(n_steps) })
+            }
+            #[cfg(target_arch = "x86_64")]
+            Kind::Avx512 => {
+                // SAFETY: an `Isa` of this kind exists only if avx512f, bw, dq, vl and
+                // vnni were seen, beside those of `Kind::Avx2`.
+                Some(unsafe { crate::avx512::multiply(n_steps) })
+            }
+            #[cfg(not(target_arch = "x86_64"))]
+            Kind::Avx2 | Kind::Avx512 => unreachable!("never detected on this architecture"),
+        }
+    }
+
     /// Computes a strip of `w · x`, or of `silu(w · x) · (up · x)`.
     pub(crate) fn gated_strip(
         self,
@@ -168,7 +199,11 @@ impl Isa {
         scratch: &mut Scratch,
         out: &mut TileMut<'_>,
     ) {
-        self.strip(strip, &mut scratch.kernel, out);
+        let first = Strip {
+            next: up.or(strip.next),
+            ..strip
+        };
+        self.strip(first, &mut scratch.kernel, out);
         let Some(up) = up else { return };
         let n_rows = up.n_rows();
         let strip = Strip { w: up, ..strip };

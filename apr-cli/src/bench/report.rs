@@ -20,7 +20,7 @@ pub(super) struct Report {
     pub(super) batch_size: usize,
     pub(super) weight_bytes_per_token: u64,
     /// What the multipliers could do: billions of multiplications and additions per second.
-    pub(super) peak_gops: f64,
+    pub(super) peak_gops: Option<f64>,
 }
 
 /// The result of a test.
@@ -103,12 +103,12 @@ impl Row {
     }
 
     /// `products` are those of a round, `peak` is what could be done in a second.
-    pub(super) fn with_products(self, products: Option<u64>, peak: f64) -> Self {
+    pub(super) fn with_products(self, products: Option<u64>, peak: Option<f64>) -> Self {
         let n_timed = self.n_parallel * (self.n_prompt + self.n_gen);
         let rounds = self.tok_s / n_timed as f64;
-        let percent = |products: u64| 100.0 * products as f64 * rounds / peak;
+        let percent = |(products, peak)| 100.0 * products as f64 * rounds / peak;
         Self {
-            multiply_percent: products.map(percent),
+            multiply_percent: products.zip(peak).map(percent),
             ..self
         }
     }
@@ -256,7 +256,7 @@ mod tests {
             threads: 2,
             batch_size: 512,
             weight_bytes_per_token: 1,
-            peak_gops: 1.0,
+            peak_gops: Some(1.0),
         };
         let row = Row::new(TEST, &[1.0], Some(1), 1e9);
         let fields = |line: &str| line.replace("\\|", "").matches('|').count();

@@ -16,11 +16,12 @@ use std::arch::x86_64::*;
 use bytemuck::Zeroable;
 
 use super::{
-    load::{load_f32, load_pairs, load_u8, prefetch, store_f32},
+    load::{load_f32, load_pairs, load_u8, store_f32},
     pack,
 };
 use crate::{
     activations::{ActSmall, ActSuper},
+    ahead::Ahead,
     blocks::{SmallBlock, SuperBlock},
     panel::{Panels, ROWS, SmallPanel, SuperPanel},
     pool::TileMut,
@@ -83,11 +84,9 @@ pub(super) fn superblocks<B: SuperBlock>(
         clear(totals, strip);
         for block in 0..rows[0].len() {
             pack::superblocks(rows.map(|blocks| &blocks[block]), panel);
-            prefetch_rows(
-                rows.map(|blocks| &blocks[block]),
-                strip.w.row_stride() * ROWS,
-            );
-            super_shape::<B>(strip, panel, block, totals);
+            let n_steps = 2 * totals.len() / TOKENS;
+            let ahead = &mut Ahead::new(strip, row, (block, rows[0].len()), n_steps);
+            super_shape::<B>(strip, panel, block, totals, ahead);
         }
         put(totals, row, strip, out);
     }
@@ -101,20 +100,35 @@ fn super_shape<B: SuperBlock>(
     panel: &SuperPanel,
     block: usize,
     totals: &mut [[f32; ROWS]],
+    ahead: &mut Ahead<'_>,
 ) {
     let shape = (B::SUB, B::HAS_MIN, is_signed(B::ZERO), run_len(B::MAX));
     match shape {
-        (16, false, false, 4..) => super_tokens::<16, false, false, 4>(strip, panel, block, totals),
-        (16, false, false, 2) => super_tokens::<16, false, false, 2>(strip, panel, block, totals),
-        (16, false, false, _) => super_tokens::<16, false, false, 1>(strip, panel, block, totals),
-        (16, false, true, _) => super_tokens::<16, false, true, 1>(strip, panel, block, totals),
-        (16, true, _, 4..) => super_tokens::<16, true, false, 4>(strip, panel, block, totals),
-        (16, true, _, _) => super_tokens::<16, true, false, 1>(strip, panel, block, totals),
-        (_, false, false, _) => super_tokens::<32, false, false, 1>(strip, panel, block, totals),
-        (_, false, true, _) => super_tokens::<32, false, true, 1>(strip, panel, block, totals),
-        (_, true, _, 8) => super_tokens::<32, true, false, 8>(strip, panel, block, totals),
-        (_, true, _, 4) => super_tokens::<32, true, false, 4>(strip, panel, block, totals),
-        (_, true, _, _) => super_tokens::<32, true, false, 1>(strip, panel, block, totals),
+        (16, false, false, 4..) => {
+            super_tokens::<16, false, false, 4>(strip, panel, block, totals, ahead);
+        }
+        (16, false, false, 2) => {
+            super_tokens::<16, false, false, 2>(strip, panel, block, totals, ahead);
+        }
+        (16, false, false, _) => {
+            super_tokens::<16, false, false, 1>(strip, panel, block, totals, ahead);
+        }
+        (16, false, true, _) => {
+            super_tokens::<16, false, true, 1>(strip, panel, block, totals, ahead);
+        }
+        (16, true, _, 4..) => {
+            super_tokens::<16, true, false, 4>(strip, panel, block, totals, ahead);
+        }
+        (16, true, _, _) => super_tokens::<16, true, false, 1>(strip, panel, block, totals, ahead),
+        (_, false, false, _) => {
+            super_tokens::<32, false, false, 1>(strip, panel, block, totals, ahead);
+        }
+        (_, false, true, _) => {
+            super_tokens::<32, false, true, 1>(strip, panel, block, totals, ahead);
+        }
+        (_, true, _, 8) => super_tokens::<32, true, false, 8>(strip, panel, block, totals, ahead),
+        (_, true, _, 4) => super_tokens::<32, true, false, 4>(strip, panel, block, totals, ahead),
+        (_, true, _, _) => super_tokens::<32, true, false, 1>(strip, panel, block, totals, ahead),
     }
 }
 
@@ -125,6 +139,7 @@ fn super_tokens<const SUB: usize, const HAS_MIN: bool, const SIGNED: bool, const
     panel: &SuperPanel,
     block: usize,
     totals: &mut [[f32; ROWS]],
+    ahead: &mut Ahead<'_>,
 ) {
     let n_tokens = strip.x_rows.len();
     for (group, totals) in totals.as_chunks_mut::<TOKENS>().0.iter_mut().enumerate() {
@@ -134,6 +149,7 @@ fn super_tokens<const SUB: usize, const HAS_MIN: bool, const SIGNED: bool, const
             &strip.x.super_row(strip.x_row(token))[block]
         });
         for half in 0..2 {
+            ahead.step();
             super_tile::<SUB, HAS_MIN, SIGNED, RUN>(panel, half, x, totals);
         }
     }
@@ -149,17 +165,11 @@ fn clear(totals: &mut Vec<[f32; ROWS]>, strip: Strip<'_>) {
 fn put(totals: &[[f32; ROWS]], row: usize, strip: Strip<'_>, out: &mut TileMut<'_>) {
     let live = ROWS.min(strip.w.n_rows() - row);
     for (t, totals) in totals[..strip.x_rows.len()].iter().enumerate() {
-        out.row(t)[row..row + live].copy_from_slice(&totals[..live]);
-    }
-}
-
-/// Asks memory for the blocks of the next sixteen rows, `stride` bytes on, while these are
-/// multiplied: sixteen rows at once are more streams than the hardware follows by itself.
-#[target_feature(enable = "avx2")]
-#[inline]
-fn prefetch_rows<B>(blocks: [&B; ROWS], stride: usize) {
-    for block in blocks {
-        prefetch(block, stride);
+        let out = &mut out.row(t)[row..row + live];
+        match out.first_chunk_mut() {
+            Some(all) => *all = *totals,
+            None => out.copy_from_slice(&totals[..live]),
+        }
     }
 }
 
@@ -241,14 +251,15 @@ pub(super) fn small_blocks<B: SmallBlock>(
     for row in (0..n_rows).step_by(ROWS) {
         let rows: [&[B]; ROWS] = std::array::from_fn(|r| strip.blocks((row + r).min(n_rows - 1)));
         clear(totals, strip);
-        for group in 0..rows[0].len().div_ceil(GROUP) {
+        let n_parts = rows[0].len().div_ceil(GROUP);
+        for group in 0..n_parts {
             let n = GROUP.min(rows[0].len() - GROUP * group);
             for (i, panel) in panels[..n].iter_mut().enumerate() {
-                let blocks = rows.map(|blocks| &blocks[GROUP * group + i]);
-                pack::small_blocks(blocks, panel);
-                prefetch_rows(blocks, strip.w.row_stride() * ROWS);
+                pack::small_blocks(rows.map(|blocks| &blocks[GROUP * group + i]), panel);
             }
-            small_shape::<B>(strip, &panels[..n], group, totals);
+            let n_steps = 2 * totals.len() / TOKENS;
+            let ahead = &mut Ahead::new(strip, row, (group, n_parts), n_steps);
+            small_shape::<B>(strip, &panels[..n], group, totals, ahead);
         }
         put(totals, row, strip, out);
     }
@@ -262,16 +273,19 @@ fn small_shape<B: SmallBlock>(
     panels: &[SmallPanel],
     group: usize,
     totals: &mut [[f32; ROWS]],
+    ahead: &mut Ahead<'_>,
 ) {
     let zero = zero_point(B::ZERO);
     match (B::HAS_MIN, is_signed(B::ZERO), run_len(B::MAX)) {
-        (false, true, _) => small_tokens::<false, true, 1>(strip, panels, zero, group, totals),
-        (false, _, 8) => small_tokens::<false, false, 8>(strip, panels, zero, group, totals),
-        (false, _, 4) => small_tokens::<false, false, 4>(strip, panels, zero, group, totals),
-        (false, _, _) => small_tokens::<false, false, 1>(strip, panels, zero, group, totals),
-        (true, _, 8) => small_tokens::<true, false, 8>(strip, panels, zero, group, totals),
-        (true, _, 4) => small_tokens::<true, false, 4>(strip, panels, zero, group, totals),
-        (true, _, _) => small_tokens::<true, false, 1>(strip, panels, zero, group, totals),
+        (false, true, _) => {
+            small_tokens::<false, true, 1>(strip, panels, zero, group, totals, ahead);
+        }
+        (false, _, 8) => small_tokens::<false, false, 8>(strip, panels, zero, group, totals, ahead),
+        (false, _, 4) => small_tokens::<false, false, 4>(strip, panels, zero, group, totals, ahead),
+        (false, _, _) => small_tokens::<false, false, 1>(strip, panels, zero, group, totals, ahead),
+        (true, _, 8) => small_tokens::<true, false, 8>(strip, panels, zero, group, totals, ahead),
+        (true, _, 4) => small_tokens::<true, false, 4>(strip, panels, zero, group, totals, ahead),
+        (true, _, _) => small_tokens::<true, false, 1>(strip, panels, zero, group, totals, ahead),
     }
 }
 
@@ -283,6 +297,7 @@ fn small_tokens<const HAS_MIN: bool, const SIGNED: bool, const RUN: usize>(
     zero: i32,
     group: usize,
     totals: &mut [[f32; ROWS]],
+    ahead: &mut Ahead<'_>,
 ) {
     let n_tokens = strip.x_rows.len();
     for (tokens, totals) in totals.as_chunks_mut::<TOKENS>().0.iter_mut().enumerate() {
@@ -291,6 +306,7 @@ fn small_tokens<const HAS_MIN: bool, const SIGNED: bool, const RUN: usize>(
             &strip.x.small_row(strip.x_row(token))[group]
         });
         for half in 0..2 {
+            ahead.step();
             small_tile::<HAS_MIN, SIGNED, RUN>(panels, zero, half, x, totals);
         }
     }

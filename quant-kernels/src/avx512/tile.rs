@@ -21,21 +21,24 @@ use bytemuck::Zeroable;
 
 use super::{
     load::{
-        load_f32, load_i16, load_i16x8, load_i32, load_i32x8, load_pairs, load_u8, prefetch,
-        store_f32, store_i32,
+        load_f32, load_i16, load_i16x8, load_i32, load_i32x8, load_pairs, load_u8, store_f32,
+        store_i32,
     },
     pack,
 };
 use crate::{
     activations::{ActSmall, ActSuper},
+    ahead::Ahead,
     blocks::{SmallBlock, SuperBlock},
-    panel::{Panels, ROWS, SmallPanel, SuperPanel, groups},
+    panel::{Panels, ROWS, SmallPanel, SuperPanel, groups, n_groups},
     pool::TileMut,
     product::Strip,
 };
 
 /// Small blocks along a row that are packed together, as many as the activations group.
 const GROUP: usize = 8;
+/// Steps in which memory is asked for what comes next, for each superblock of some tokens.
+const SUPER_STEPS: usize = 4;
 
 /// Computes a strip of superblocks.
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")]
@@ -51,16 +54,24 @@ pub(super) fn superblocks<B: SuperBlock>(
         let rows: [&[B]; ROWS] = std::array::from_fn(|r| strip.blocks((row + r).min(n_rows - 1)));
         clear(totals, strip);
         for block in 0..rows[0].len() {
-            let blocks = rows.map(|blocks| &blocks[block]);
-            pack::superblocks(blocks, panel);
-            prefetch_rows(blocks, strip.w.row_stride() * ROWS);
+            pack::superblocks(rows.map(|blocks| &blocks[block]), panel);
+            let n_steps = SUPER_STEPS * n_groups(strip.x_rows.len());
+            let ahead = &mut Ahead::new(strip, row, (block, rows[0].len()), n_steps);
             let (panel, zero) = (&*panel, B::ZERO);
             match (B::SUB, B::HAS_MIN, pack::is_packed::<B>()) {
-                (_, _, true) => super_tokens::<32, true, true>(strip, panel, zero, block, totals),
-                (16, true, _) => super_tokens::<16, true, false>(strip, panel, zero, block, totals),
-                (16, _, _) => super_tokens::<16, false, false>(strip, panel, zero, block, totals),
-                (_, true, _) => super_tokens::<32, true, false>(strip, panel, zero, block, totals),
-                _ => super_tokens::<32, false, false>(strip, panel, zero, block, totals),
+                (_, _, true) => {
+                    super_tokens::<32, true, true>(strip, panel, zero, block, totals, ahead)
+                }
+                (16, true, _) => {
+                    super_tokens::<16, true, false>(strip, panel, zero, block, totals, ahead)
+                }
+                (16, _, _) => {
+                    super_tokens::<16, false, false>(strip, panel, zero, block, totals, ahead)
+                }
+                (_, true, _) => {
+                    super_tokens::<32, true, false>(strip, panel, zero, block, totals, ahead)
+                }
+                _ => super_tokens::<32, false, false>(strip, panel, zero, block, totals, ahead),
             }
         }
         put(totals, row, strip, out);
@@ -75,17 +86,18 @@ fn super_tokens<const SUB: usize, const HAS_MIN: bool, const PACKED: bool>(
     zero: i32,
     block: usize,
     totals: &mut [[f32; ROWS]],
+    ahead: &mut Ahead<'_>,
 ) {
     for group in groups(strip.x_rows.len()) {
         let x = |t| &strip.x.super_row(strip.x_row(group.start + t))[block];
         let totals = &mut totals[group.clone()];
         let tile = SuperTile::<SUB, HAS_MIN, PACKED> { panel, zero };
         match totals.len() {
-            8 => tile.add::<8>(std::array::from_fn(x), totals),
-            7 => tile.add::<7>(std::array::from_fn(x), totals),
-            6 => tile.add::<6>(std::array::from_fn(x), totals),
-            5 => tile.add::<5>(std::array::from_fn(x), totals),
-            _ => tile.add::<4>(std::array::from_fn(x), totals),
+            8 => tile.add::<8>(std::array::from_fn(x), totals, ahead),
+            7 => tile.add::<7>(std::array::from_fn(x), totals, ahead),
+            6 => tile.add::<6>(std::array::from_fn(x), totals, ahead),
+            5 => tile.add::<5>(std::array::from_fn(x), totals, ahead),
+            _ => tile.add::<4>(std::array::from_fn(x), totals, ahead),
         }
     }
 }
@@ -102,11 +114,16 @@ impl<const SUB: usize, const HAS_MIN: bool, const PACKED: bool>
 {
     /// Adds the panel's block to the totals of `N` tokens.
     #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")]
-    fn add<const N: usize>(self, x: [&ActSuper; N], totals: &mut [[f32; ROWS]]) {
+    fn add<const N: usize>(
+        self,
+        x: [&ActSuper; N],
+        totals: &mut [[f32; ROWS]],
+        ahead: &mut Ahead<'_>,
+    ) {
         let sums = if PACKED {
-            self.packed_sums(x)
+            self.packed_sums(x, ahead)
         } else {
-            self.sums(x)
+            self.sums(x, ahead)
         };
         let min_sums = self.min_sums(x);
         let (d, dmin) = (load_f32(&self.panel.d), load_f32(&self.panel.dmin));
@@ -125,7 +142,7 @@ impl<const SUB: usize, const HAS_MIN: bool, const PACKED: bool>
     /// Sums over a panel with a weight to a byte.
     #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")]
     #[inline]
-    fn sums<const N: usize>(self, x: [&ActSuper; N]) -> [__m512i; N] {
+    fn sums<const N: usize>(self, x: [&ActSuper; N], ahead: &mut Ahead<'_>) -> [__m512i; N] {
         let mut zeros = [[0; 16]; N];
         if !HAS_MIN {
             for t in 0..N {
@@ -134,6 +151,9 @@ impl<const SUB: usize, const HAS_MIN: bool, const PACKED: bool>
         }
         let mut sums = [_mm512_setzero_si512(); N];
         for s in 0..256 / SUB {
+            if (s * SUB).is_multiple_of(256 / SUPER_STEPS) {
+                ahead.step();
+            }
             let mut parts = [_mm512_setzero_si512(); N];
             if !HAS_MIN {
                 for t in 0..N {
@@ -157,11 +177,12 @@ impl<const SUB: usize, const HAS_MIN: bool, const PACKED: bool>
     /// Sums over a panel with two weights to a byte: sub-blocks go in pairs.
     #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")]
     #[inline]
-    fn packed_sums<const N: usize>(self, x: [&ActSuper; N]) -> [__m512i; N] {
+    fn packed_sums<const N: usize>(self, x: [&ActSuper; N], ahead: &mut Ahead<'_>) -> [__m512i; N] {
         let zero = _mm512_setzero_si512();
         let nibble = _mm512_set1_epi8(0x0f);
         let mut sums = [zero; N];
-        for pair in 0..4 {
+        for pair in 0..SUPER_STEPS {
+            ahead.step();
             let (mut low, mut high) = ([zero; N], [zero; N]);
             for i in 0..8 {
                 let w = load_u8(&self.panel.q[8 * pair + i]);
@@ -241,17 +262,18 @@ pub(super) fn small_blocks<B: SmallBlock>(
     for row in (0..n_rows).step_by(ROWS) {
         let rows: [&[B]; ROWS] = std::array::from_fn(|r| strip.blocks((row + r).min(n_rows - 1)));
         clear(totals, strip);
-        for group in 0..rows[0].len().div_ceil(GROUP) {
+        let n_parts = rows[0].len().div_ceil(GROUP);
+        for group in 0..n_parts {
             let n = GROUP.min(rows[0].len() - GROUP * group);
             for (i, panel) in panels[..n].iter_mut().enumerate() {
-                let blocks = rows.map(|blocks| &blocks[GROUP * group + i]);
-                pack::small_blocks(blocks, panel);
-                prefetch_rows(blocks, strip.w.row_stride() * ROWS);
+                pack::small_blocks(rows.map(|blocks| &blocks[GROUP * group + i]), panel);
             }
+            let n_steps = n * n_groups(strip.x_rows.len());
+            let ahead = &mut Ahead::new(strip, row, (group, n_parts), n_steps);
             if B::HAS_MIN {
-                small_tokens::<true>(strip, &panels[..n], B::ZERO, group, totals);
+                small_tokens::<true>(strip, &panels[..n], B::ZERO, group, totals, ahead);
             } else {
-                small_tokens::<false>(strip, &panels[..n], B::ZERO, group, totals);
+                small_tokens::<false>(strip, &panels[..n], B::ZERO, group, totals, ahead);
             }
         }
         put(totals, row, strip, out);
@@ -266,16 +288,17 @@ fn small_tokens<const HAS_MIN: bool>(
     zero: i32,
     group: usize,
     totals: &mut [[f32; ROWS]],
+    ahead: &mut Ahead<'_>,
 ) {
     for tokens in groups(strip.x_rows.len()) {
         let x = |t| &strip.x.small_row(strip.x_row(tokens.start + t))[group];
         let totals = &mut totals[tokens.clone()];
         match totals.len() {
-            8 => small_tile::<HAS_MIN, 8>(panels, zero, std::array::from_fn(x), totals),
-            7 => small_tile::<HAS_MIN, 7>(panels, zero, std::array::from_fn(x), totals),
-            6 => small_tile::<HAS_MIN, 6>(panels, zero, std::array::from_fn(x), totals),
-            5 => small_tile::<HAS_MIN, 5>(panels, zero, std::array::from_fn(x), totals),
-            _ => small_tile::<HAS_MIN, 4>(panels, zero, std::array::from_fn(x), totals),
+            8 => small_tile::<HAS_MIN, 8>(panels, zero, std::array::from_fn(x), totals, ahead),
+            7 => small_tile::<HAS_MIN, 7>(panels, zero, std::array::from_fn(x), totals, ahead),
+            6 => small_tile::<HAS_MIN, 6>(panels, zero, std::array::from_fn(x), totals, ahead),
+            5 => small_tile::<HAS_MIN, 5>(panels, zero, std::array::from_fn(x), totals, ahead),
+            _ => small_tile::<HAS_MIN, 4>(panels, zero, std::array::from_fn(x), totals, ahead),
         }
     }
 }
@@ -287,6 +310,7 @@ fn small_tile<const HAS_MIN: bool, const N: usize>(
     zero: i32,
     x: [&ActSmall; N],
     out: &mut [[f32; ROWS]],
+    ahead: &mut Ahead<'_>,
 ) {
     let mut totals = [_mm512_setzero_ps(); N];
     let mut zeros = [[0i32; GROUP]; N];
@@ -296,6 +320,7 @@ fn small_tile<const HAS_MIN: bool, const N: usize>(
         zeros[t] = bytemuck::must_cast(_mm256_mullo_epi32(sums, _mm256_set1_epi32(-zero)));
     }
     for (block, panel) in panels.iter().enumerate() {
+        ahead.step();
         let mut sums = [_mm512_setzero_si512(); N];
         for t in 0..N {
             sums[t] = _mm512_set1_epi32(zeros[t][block]);
@@ -334,16 +359,10 @@ fn clear(totals: &mut Vec<[f32; ROWS]>, strip: Strip<'_>) {
 fn put(totals: &[[f32; ROWS]], row: usize, strip: Strip<'_>, out: &mut TileMut<'_>) {
     let live = ROWS.min(strip.w.n_rows() - row);
     for (t, totals) in totals.iter().enumerate() {
-        out.row(t)[row..row + live].copy_from_slice(&totals[..live]);
-    }
-}
-
-/// Asks memory for the blocks of the next sixteen rows, `stride` bytes on, while these are
-/// multiplied: sixteen rows at once are more streams than the hardware follows by itself.
-#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")]
-#[inline]
-fn prefetch_rows<B>(blocks: [&B; ROWS], stride: usize) {
-    for block in blocks {
-        prefetch(block, size_of::<B>(), stride);
+        let out = &mut out.row(t)[row..row + live];
+        match out.first_chunk_mut() {
+            Some(all) => *all = *totals,
+            None => out.copy_from_slice(&totals[..live]),
+        }
     }
 }
