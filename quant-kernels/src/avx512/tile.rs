@@ -60,16 +60,16 @@ pub(super) fn superblocks<B: SuperBlock>(
             let (panel, zero) = (&*panel, B::ZERO);
             match (B::SUB, B::HAS_MIN, pack::is_packed::<B>()) {
                 (_, _, true) => {
-                    super_tokens::<32, true, true>(strip, panel, zero, block, totals, ahead)
+                    super_tokens::<32, true, true>(strip, panel, zero, block, totals, ahead);
                 }
                 (16, true, _) => {
-                    super_tokens::<16, true, false>(strip, panel, zero, block, totals, ahead)
+                    super_tokens::<16, true, false>(strip, panel, zero, block, totals, ahead);
                 }
                 (16, _, _) => {
-                    super_tokens::<16, false, false>(strip, panel, zero, block, totals, ahead)
+                    super_tokens::<16, false, false>(strip, panel, zero, block, totals, ahead);
                 }
                 (_, true, _) => {
-                    super_tokens::<32, true, false>(strip, panel, zero, block, totals, ahead)
+                    super_tokens::<32, true, false>(strip, panel, zero, block, totals, ahead);
                 }
                 _ => super_tokens::<32, false, false>(strip, panel, zero, block, totals, ahead),
             }
