@@ -101,6 +101,9 @@ impl<F: FloatWeight> LaneOp for FloatStrip<'_, '_, F> {
     fn run<L: F32x16>(self) {
         let Self { strip, out, .. } = self;
         let (n_rows, n_tokens) = (strip.w.n_rows(), strip.x_rows.len());
+        if n_tokens == 1 {
+            return streams::<L, F>(strip, out);
+        }
         for start in (0..n_tokens).step_by(NEAR_TOKENS) {
             let end = n_tokens.min(start + NEAR_TOKENS);
             for row in (0..n_rows).step_by(TILE) {
@@ -116,6 +119,25 @@ impl<F: FloatWeight> LaneOp for FloatStrip<'_, '_, F> {
                     };
                 }
             }
+        }
+    }
+}
+
+/// Multiplies all rows with one token: [`TILE`] streams of rows, each in a part of memory of
+/// its own, which the processor follows by itself; neighbouring rows at once it does not.
+#[inline(always)]
+fn streams<L: F32x16, F: FloatWeight>(strip: Strip<'_>, out: &mut TileMut<'_>) {
+    let n_rows = strip.w.n_rows();
+    let x = [strip.x.float_row(strip.x_row(0))];
+    let out = out.row(0);
+    let len = n_rows.div_ceil(TILE);
+    for row in 0..len {
+        // Beyond the last row a stream repeats it.
+        let places: [usize; TILE] = std::array::from_fn(|r| (r * len + row).min(n_rows - 1));
+        let w = places.map(|place| strip.blocks::<F::Bytes>(place));
+        let [sums] = tile::<L, F, TILE, 1>(w, x);
+        for (place, sum) in places.into_iter().zip(sums) {
+            out[place] = sum;
         }
     }
 }

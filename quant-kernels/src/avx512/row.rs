@@ -15,7 +15,7 @@
 //!
 //! Without that, a row's chain of dependent steps and the folding of every block cost as
 //! much as the products. Memory delivers more to prefetches into the second cache than to
-//! loads that miss the first, so blocks ask for what comes four kilobytes later.
+//! loads that miss the first, so blocks ask for what comes eight kilobytes later.
 
 mod small_block;
 mod superblock;
@@ -41,7 +41,7 @@ const COLUMNS: usize = 16;
 const SMALL_GROUPS: usize = 8;
 
 /// How far behind a block memory is asked for.
-const PREFETCH_BYTES: usize = 4096;
+const PREFETCH_BYTES: usize = 8192;
 
 /// How a superblock's factors wait for the float part.
 #[derive(Clone, Copy, PartialEq, Eq)]
