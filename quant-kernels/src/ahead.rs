@@ -1,9 +1,9 @@
 //! What memory is asked for while panels are multiplied.
 //!
 //! Packing touches sixteen rows at once, which are more streams than the hardware follows by
-//! itself. So while a panel is multiplied, the same part of the sixteen rows that come next
-//! is asked for, a few lines at each step: many at once would take the buffers that loads of
-//! activations need. After the last rows of a strip come the first ones of the strip that the
+//! itself. So while a panel is multiplied, a part of the sixteen rows that come next is asked
+//! for: in the order of memory, which lets the hardware help, and a few lines at each step,
+//! since many at once would take the buffers that loads of activations need. After the last rows of a strip come the first ones of the strip that the
 //! same thread computes next ([`Strip::next`]).
 
 use std::arch::x86_64::{_MM_HINT_T1, _mm_prefetch};
@@ -16,13 +16,8 @@ const LINE: usize = 64;
 /// A part of the next sixteen rows, asked for step by step.
 #[derive(Debug)]
 pub(crate) struct Ahead<'a> {
-    rows: &'a [u8],
-    row_bytes: usize,
-    /// Where the next line begins, and where the part of that row ends.
-    line: usize,
-    end: usize,
-    part_bytes: usize,
-    lines_per_step: usize,
+    bytes: &'a [u8],
+    bytes_per_step: usize,
 }
 
 impl<'a> Ahead<'a> {
@@ -38,34 +33,24 @@ impl<'a> Ahead<'a> {
             Some(next) if row + ROWS >= strip.w.n_rows() => (next, 0),
             _ => (strip.w, (row + ROWS).min(strip.w.n_rows())),
         };
-        let row_bytes = w.row_stride();
-        let last = (first + ROWS).min(w.n_rows());
-        let (start, end) = (row_bytes * part / n_parts, row_bytes * (part + 1) / n_parts);
-        let part_bytes = end - start;
+        let bytes = w.rows(first..w.n_rows().min(first + ROWS)).bytes();
+        let bytes = &bytes[bytes.len() * part / n_parts..bytes.len() * (part + 1) / n_parts];
         Self {
-            rows: w.rows(first..last).bytes(),
-            row_bytes,
-            line: start,
-            end,
-            part_bytes,
-            lines_per_step: (ROWS * part_bytes.div_ceil(LINE)).div_ceil(n_steps),
+            bytes,
+            bytes_per_step: bytes.len().div_ceil(n_steps).next_multiple_of(LINE),
         }
     }
 
     /// Asks for the next lines.
     #[inline]
     pub(crate) fn step(&mut self) {
-        for _ in 0..self.lines_per_step {
-            let Some(byte) = self.rows.get(self.line) else {
-                return;
-            };
-            ask_for(byte);
-            self.line += LINE;
-            if self.line >= self.end {
-                self.end += self.row_bytes;
-                self.line = self.end - self.part_bytes;
-            }
+        let (now, later) = self
+            .bytes
+            .split_at(self.bytes_per_step.min(self.bytes.len()));
+        for line in now.chunks(LINE) {
+            ask_for(&line[0]);
         }
+        self.bytes = later;
     }
 }
 

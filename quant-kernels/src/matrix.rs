@@ -92,11 +92,6 @@ impl<'a> MatRef<'a> {
         }
     }
 
-    /// Returns the bytes from one row to the next.
-    pub(crate) fn row_stride(&self) -> usize {
-        self.row_bytes
-    }
-
     /// Returns the bytes of one row: whole blocks.
     ///
     /// # Panics

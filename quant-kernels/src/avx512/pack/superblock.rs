@@ -48,8 +48,8 @@ pub(super) fn q5_k(rows: [&BlockQ5K; ROWS], panel: &mut SuperPanel) {
             let bytes = dwords(piece(rows, |block| &block.qs, 32 * pair + 16 * half));
             for c in 0..4 {
                 let dword = 16 * pair + 4 * half + c;
-                let low = joined(0x1f, nibble(bytes[c]), fifths[c], 4 - 2 * pair as i32);
-                let high = high_nibble(bytes[c]);
+                let low = joined(0x1f, bytes[c], fifths[c], 4 - 2 * pair as i32);
+                let high = _mm512_srli_epi16::<4>(bytes[c]);
                 let high = joined(0x1f, high, fifths[c], 3 - 2 * pair as i32);
                 store_u8(&mut panel.q[dword], low);
                 store_u8(&mut panel.q[dword + 8], high);
@@ -75,8 +75,9 @@ pub(super) fn q6_k(rows: [&BlockQ6K; ROWS], panel: &mut SuperPanel) {
                 for c in 0..4 {
                     let dword = 32 * half + 8 * part + 4 * quarter + c;
                     let left = 4 - 2 * part as i32;
-                    let first = joined(0x3f, nibble(low[c]), high[c], left);
-                    let third = joined(0x3f, high_nibble(low[c]), high[c], left - 4);
+                    let first = joined(0x3f, low[c], high[c], left);
+                    let third = _mm512_srli_epi16::<4>(low[c]);
+                    let third = joined(0x3f, third, high[c], left - 4);
                     store_u8(&mut panel.q[dword], first);
                     store_u8(&mut panel.q[dword + 16], third);
                 }
@@ -207,7 +208,8 @@ fn put_mins<const N: usize>(bytes: [__m512i; N], panel: &mut SuperPanel) {
     }
 }
 
-/// `low`, and the high bits of a mask from another register, rotated to the left.
+/// The low nibbles of `low`, and the high bits of a mask from another register, rotated to
+/// the left.
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")]
 #[inline]
 fn joined(mask: i8, low: __m512i, high: __m512i, left: i32) -> __m512i {
