@@ -1,7 +1,7 @@
 //! Kernels for AVX-512 with VNNI.
 //!
-//! Four or more tokens go over packed panels ([`pack`], [`tile`]); fewer read the weights
-//! in place, row by row ([`row`]). Functions inside these modules are safe: they carry
+//! Several tokens go over packed panels ([`pack`], [`tile`]); one, or a few, read the
+//! weights in place, row by row ([`row`]). Functions inside these modules are safe: they carry
 //! the features they use, and the compiler checks that callers do too. Only trait methods
 //! cannot carry them; those of [`Kernel`] and of [`lanes`] say in each place why the
 //! features are there.
@@ -15,6 +15,7 @@ mod row;
 mod tile;
 
 use crate::{
+    QuantType,
     blocks::{SmallBlock, SuperBlock},
     float::{FloatStrip, FloatWeight},
     lanes::LaneOp,
@@ -23,8 +24,17 @@ use crate::{
     product::{Strip, StripKernel, visit},
 };
 
-/// Tokens from which packing pays.
-const PACK_FROM: usize = 4;
+/// Tokens from which packing superblocks pays: what it takes depends on the format.
+const fn pack_super_from<B: SuperBlock>() -> usize {
+    match B::TYPE {
+        QuantType::Q4_K => 3,
+        QuantType::Q6_K => 5,
+        _ => 4,
+    }
+}
+
+/// Tokens from which packing small blocks pays.
+const PACK_SMALL_FROM: usize = 4;
 
 /// Runs a float kernel over 512-bit registers.
 #[target_feature(enable = "avx2,fma,f16c,avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")]
@@ -58,7 +68,7 @@ struct Kernel<'a, 't> {
 impl StripKernel for Kernel<'_, '_> {
     fn superblocks<B: SuperBlock>(self) {
         let Self { strip, panels, out } = self;
-        if strip.x_rows.len() < PACK_FROM {
+        if strip.x_rows.len() < pack_super_from::<B>() {
             // SAFETY: only `strip`, which has the features, makes a `Kernel`.
             unsafe { row::superblocks::<B>(strip, out) }
         } else {
@@ -69,7 +79,7 @@ impl StripKernel for Kernel<'_, '_> {
 
     fn small_blocks<B: SmallBlock>(self) {
         let Self { strip, panels, out } = self;
-        if strip.x_rows.len() < PACK_FROM {
+        if strip.x_rows.len() < PACK_SMALL_FROM {
             // SAFETY: only `strip`, which has the features, makes a `Kernel`.
             unsafe { row::small_blocks::<B>(strip, out) }
         } else {

@@ -1,6 +1,6 @@
 //! Packed panels: sixteen weight rows laid out for the products of many tokens.
 //!
-//! A product of four or more tokens first packs sixteen rows of weights, block by block,
+//! A product of several tokens first packs sixteen rows of weights, block by block,
 //! so that 64 bytes hold four consecutive weights (a dword) of each row: one register of
 //! AVX-512, two of AVX2. Every token then multiplies the same registers with its own four
 //! activations, broadcast, and a row's sum stays in its lane to the end: no horizontal

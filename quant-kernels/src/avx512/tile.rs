@@ -97,7 +97,8 @@ fn super_tokens<const SUB: usize, const HAS_MIN: bool, const PACKED: bool>(
             7 => tile.add::<7>(std::array::from_fn(x), totals, ahead),
             6 => tile.add::<6>(std::array::from_fn(x), totals, ahead),
             5 => tile.add::<5>(std::array::from_fn(x), totals, ahead),
-            _ => tile.add::<4>(std::array::from_fn(x), totals, ahead),
+            4 => tile.add::<4>(std::array::from_fn(x), totals, ahead),
+            _ => tile.add::<3>(std::array::from_fn(x), totals, ahead),
         }
     }
 }
