@@ -325,12 +325,12 @@ impl Team<'_> {
             parts.len(),
             heads.partial_len(),
             |_| (),
-            |(), idx, _, tile| {
+            |(), unit, _, tile| {
                 let Part {
                     walk,
                     head_kv,
                     chunk,
-                } = parts[idx];
+                } = parts[unit.band];
                 let walk = walks[walk];
                 walk_chunk(
                     self.isa(),
@@ -368,13 +368,13 @@ impl Team<'_> {
             walks.len(),
             heads.width(),
             |member| self.scratch(member),
-            |scratch, idx, cols, tile| {
+            |scratch, unit, _, tile| {
                 let unit = Unit {
                     isa: self.isa(),
                     input,
                     heads,
-                    walk: walks[idx],
-                    head_kv: cols.start / heads.width(),
+                    walk: walks[unit.band],
+                    head_kv: unit.cols.start / heads.width(),
                     partials,
                 };
                 unit.run(tile, &mut scratch.attention);

@@ -145,17 +145,17 @@ impl Team<'_> {
             self.strip_len(n_rows, STRIP_ROWS)
                 .next_multiple_of(group_len),
             |member| self.scratch(member),
-            |scratch, idx, rows, mut tile| {
-                let product = &products[idx];
-                let (w, up) = product.strip_rows(rows);
+            |scratch, unit, next, mut tile| {
+                let product = &products[unit.band];
+                let (w, up) = product.strip_rows(unit.cols);
                 let strip = Strip {
                     w,
                     x,
                     x_rows: product.x_rows,
-                    next: None,
+                    next: next.map(|next| products[next.band].w.rows(next.cols)),
                 };
                 self.isa().gated_strip(strip, up, scratch, &mut tile);
-                then(idx, tile);
+                then(unit.band, tile);
             },
         );
     }
@@ -193,7 +193,8 @@ impl Team<'_> {
             1,
             strip_len,
             |member| self.scratch(member),
-            |scratch, _, rows, mut tile| {
+            |scratch, unit, next, mut tile| {
+                let rows = unit.cols;
                 let len = rows.len();
                 let Scratch {
                     results, kernel, ..
@@ -207,7 +208,11 @@ impl Team<'_> {
                         w: product.w.rows(rows.clone()),
                         x,
                         x_rows: product.x_rows,
-                        next: products.get(idx + 1).map(|next| next.w.rows(rows.clone())),
+                        next: match (products.get(idx + 1), &next) {
+                            (Some(product), _) => Some(product.w.rows(rows.clone())),
+                            (None, Some(unit)) => Some(products[0].w.rows(unit.cols.clone())),
+                            (None, None) => None,
+                        },
                     };
                     MatMut::new(results, len).whole(|mut tile| {
                         self.isa().strip(strip, kernel, &mut tile);

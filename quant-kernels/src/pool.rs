@@ -33,7 +33,7 @@ use std::{
 };
 
 pub(crate) use self::{
-    band::Band,
+    band::{Band, BandStrip},
     parts::{Rows, Table, TileMut},
 };
 use self::{
@@ -367,8 +367,8 @@ impl Crew<'_> {
         });
     }
 
-    /// Runs `work(state, band_idx, cols, tile)` for strips of at most `strip_len` columns
-    /// of every band; `cols` counts from the band's first column.
+    /// Runs `work(state, strip, next, tile)` for strips of at most `strip_len` columns of
+    /// every band; `next` is the strip that the same member will probably get after this one.
     ///
     /// Bands must lie within `out`, and each must start below the rows of the one before,
     /// or have the same rows and start right of it.
@@ -379,7 +379,7 @@ impl Crew<'_> {
         n_bands: usize,
         strip_len: usize,
         state: impl Fn(usize) -> S + Sync,
-        work: impl Fn(&mut S, usize, Range<usize>, TileMut<'_>) + Sync,
+        work: impl Fn(&mut S, BandStrip, Option<BandStrip>, TileMut<'_>) + Sync,
     ) {
         let n_units = check_bands(&out, bands, n_bands, strip_len);
         let MatMut {
@@ -389,13 +389,16 @@ impl Crew<'_> {
         let start = SharedMut::new(data);
         let state = |member| (state(member), Cursor::default());
         self.for_each_unit(n_units, state, |(state, cursor), unit| {
-            let (idx, band, cols) = cursor.strip(unit, bands, strip_len);
+            let (band, strip) = cursor.strip(unit, bands, strip_len);
+            // Members that take as long for a unit as the others take turns.
+            let next = unit + self.n_threads;
+            let next = (next < n_units).then(|| cursor.clone().strip(next, bands, strip_len).1);
             let first = band.cols.start;
-            let place = first + cols.start..first + cols.end;
+            let place = first + strip.cols.start..first + strip.cols.end;
             // SAFETY: units are claimed once each, bands do not overlap (`check_bands`),
             // nor do the strips of a band.
             let tile = unsafe { TileMut::new(&start, stride, band.rows, place) };
-            work(state, idx, cols, tile);
+            work(state, strip, next, tile);
         });
     }
 }
@@ -520,10 +523,10 @@ mod tests {
                 3,
                 2,
                 |_| (),
-                |(), idx, cols, mut tile| {
+                |(), strip, _, mut tile| {
                     for row in 0..tile.n_rows() {
-                        for (x, col) in tile.row(row).iter_mut().zip(cols.clone()) {
-                            *x += (100 * (idx + 1) + col) as f32;
+                        for (x, col) in tile.row(row).iter_mut().zip(strip.cols.clone()) {
+                            *x += (100 * (strip.band + 1) + col) as f32;
                         }
                     }
                 },

@@ -44,6 +44,22 @@ impl<'a> Strip<'a> {
         bytemuck::cast_slice(self.w.row_bytes(row))
     }
 
+    /// Returns how far from a row, in address space, the bytes are that a thread which reads
+    /// all rows meets `ahead` bytes later: near the end of the strip in the next one.
+    #[inline]
+    pub(crate) fn distance(&self, row: usize, ahead: usize) -> usize {
+        let bytes = self.w.bytes();
+        let row_start = row * (bytes.len() / self.w.n_rows());
+        let beyond = (row_start + ahead).checked_sub(bytes.len());
+        match (self.next, beyond) {
+            (Some(next), Some(beyond)) => {
+                let (here, there) = (&raw const bytes[row_start], next.bytes().as_ptr());
+                there.addr().wrapping_add(beyond).wrapping_sub(here.addr())
+            }
+            _ => ahead,
+        }
+    }
+
     /// Returns the token row at a place in the strip.
     #[inline]
     pub(crate) fn x_row(&self, token: usize) -> usize {

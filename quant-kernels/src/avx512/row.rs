@@ -113,7 +113,8 @@ fn super_rows<B: SuperBlock, const N: usize>(strip: Strip<'_>, out: &mut TileMut
             let x = x.map(|x| &x[start..start + n]);
             for row in 0..live {
                 let blocks = &strip.blocks::<B>(first + row)[start..start + n];
-                fill_super_row(blocks, x, row, &mut table);
+                let distance = strip.distance(first + row, PREFETCH_BYTES);
+                fill_super_row(blocks, x, row, distance, &mut table);
             }
             for b in 0..n {
                 let factors = table.factors::<B>(b);
@@ -134,10 +135,11 @@ fn fill_super_row<B: SuperBlock, const N: usize>(
     blocks: &[B],
     x: [&[ActSuper]; N],
     row: usize,
+    distance: usize,
     table: &mut Table<N>,
 ) {
     for (b, block) in blocks.iter().enumerate() {
-        prefetch(block, size_of::<B>(), PREFETCH_BYTES);
+        prefetch(block, size_of::<B>(), distance);
         let mut x_block = [&x[0][b]; N];
         for t in 1..N {
             x_block[t] = &x[t][b];

@@ -13,6 +13,15 @@ pub(crate) struct Band {
     pub(crate) cols: Range<usize>,
 }
 
+/// Some columns of a band.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct BandStrip {
+    /// The band's number.
+    pub(crate) band: usize,
+    /// The columns, counted from the band's first.
+    pub(crate) cols: Range<usize>,
+}
+
 /// Asserts that the bands are disjoint and inside; returns the number of strips.
 pub(super) fn check_bands(
     out: &MatMut<'_>,
@@ -42,7 +51,7 @@ pub(super) fn check_bands(
 
 /// Finds strips of bands for one member, whose units ascend: so it need not begin at the
 /// first band each time.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct Cursor {
     band: usize,
     /// The band's first unit.
@@ -50,20 +59,24 @@ pub(super) struct Cursor {
 }
 
 impl Cursor {
-    /// Returns the band of a unit, its number, and the strip of its columns, counted from
-    /// the band's first. `unit` must not be less than the one before.
+    /// Returns the band of a unit, and the strip of it that the unit is. `unit` must not be
+    /// less than the one before.
     pub(super) fn strip(
         &mut self,
         unit: usize,
         bands: &impl Fn(usize) -> Band,
         strip_len: usize,
-    ) -> (usize, Band, Range<usize>) {
+    ) -> (Band, BandStrip) {
         loop {
             let (band, strip) = (bands(self.band), unit - self.first);
             let n_strips = band.cols.len().div_ceil(strip_len);
             if strip < n_strips {
                 let cols = strip * strip_len..((strip + 1) * strip_len).min(band.cols.len());
-                return (self.band, band, cols);
+                let strip = BandStrip {
+                    band: self.band,
+                    cols,
+                };
+                return (band, strip);
             }
             self.band += 1;
             self.first += n_strips;
