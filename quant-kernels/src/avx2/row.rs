@@ -38,7 +38,7 @@ const ROWS: usize = 8;
 const GROUP: usize = 8;
 
 /// How far behind a block memory is asked for.
-const PREFETCH_BYTES: usize = 2048;
+const PREFETCH_BYTES: usize = 8192;
 
 /// How a block's factors wait for the float part.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -106,8 +106,9 @@ fn super_rows<B: SuperBlock, const N: usize>(strip: Strip<'_>, out: &mut TileMut
             let n = GROUP.min(n_blocks - start);
             for r in 0..live {
                 let blocks = &strip.blocks::<B>(first + r)[start..start + n];
+                let distance = strip.distance(first + r, PREFETCH_BYTES);
                 for (b, block) in blocks.iter().enumerate() {
-                    prefetch(block, PREFETCH_BYTES);
+                    prefetch(block, distance);
                     let mut x_block = [&x[0][start + b]; N];
                     for t in 1..N {
                         x_block[t] = &x[t][start + b];
@@ -180,8 +181,9 @@ fn small_rows<B: SmallBlock, const N: usize>(strip: Strip<'_>, out: &mut TileMut
             for r in 0..live {
                 let blocks = &strip.blocks::<B>(first + r)[GROUP * group..];
                 n = blocks.len().min(GROUP);
+                let distance = strip.distance(first + r, PREFETCH_BYTES);
                 for (b, block) in blocks[..n].iter().enumerate() {
-                    prefetch(block, PREFETCH_BYTES);
+                    prefetch(block, distance);
                     let weights: SmallParts = small_block::weights(block);
                     for t in 0..N {
                         let x = &x[t][group].q.as_chunks::<32>().0[b];
