@@ -14,7 +14,7 @@
 //! Without that, a row's chain of dependent steps and the folding of every block cost as
 //! much as the products. Common formats are unpacked in registers ([`superblock`],
 //! [`small_block`]); the others pass through memory. Memory delivers more to prefetches into
-//! the second cache than to loads that miss the first, so each block asks for what comes two
+//! the second cache than to loads that miss the first, so each block asks for what comes eight
 //! kilobytes later.
 
 mod small_block;
