@@ -3,8 +3,9 @@
 //! Packing touches sixteen rows at once, which are more streams than the hardware follows by
 //! itself. So while a panel is multiplied, a part of the sixteen rows that come next is asked
 //! for: in the order of memory, which lets the hardware help, and a few lines at each step,
-//! since many at once would take the buffers that loads of activations need. After the last rows of a strip come the first ones of the strip that the
-//! same thread computes next ([`Strip::next`]).
+//! since many at once would take the buffers that loads of activations need. After the last
+//! rows of a strip come the first ones of the strip that the same thread computes next
+//! ([`Strip::next`]).
 
 use std::arch::x86_64::{_MM_HINT_T1, _mm_prefetch};
 
@@ -42,6 +43,7 @@ impl<'a> Ahead<'a> {
     }
 
     /// Asks for the next lines.
+    #[target_feature(enable = "sse")]
     #[inline]
     pub(crate) fn step(&mut self) {
         let (now, later) = self
@@ -55,9 +57,8 @@ impl<'a> Ahead<'a> {
 }
 
 /// Asks for the line of a byte, into the second cache.
+#[target_feature(enable = "sse")]
 #[inline]
-#[expect(unsafe_code, reason = "an instruction that takes a pointer")]
 fn ask_for(byte: &u8) {
-    // SAFETY: a prefetch reads nothing, and all processors of this architecture have it.
-    unsafe { _mm_prefetch::<_MM_HINT_T1>(std::ptr::from_ref(byte).cast()) }
+    _mm_prefetch::<_MM_HINT_T1>(std::ptr::from_ref(byte).cast());
 }
