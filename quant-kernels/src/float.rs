@@ -110,9 +110,9 @@ impl<F: FloatWeight> LaneOp for FloatStrip<'_, '_, F> {
                 let mut token = start;
                 while token < end {
                     let left = end - token;
-                    token += if L::TILE_TOKENS == TILE && left >= TILE {
+                    token += if L::SUMS >= TILE * TILE && left >= TILE {
                         rows::<L, F, TILE, TILE>(strip, row, token, out)
-                    } else if L::TILE_TOKENS == 2 && left >= 2 {
+                    } else if L::SUMS < TILE * TILE && left >= 2 {
                         rows::<L, F, 2, 2>(strip, row, token, out)
                     } else {
                         rows::<L, F, TILE, 1>(strip, row, token, out)

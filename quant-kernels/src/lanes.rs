@@ -14,8 +14,8 @@ use crate::{Isa, isa::Kind};
 
 /// Sixteen lanes of `f32`.
 pub(crate) trait F32x16: Copy {
-    /// Tokens of a tile of float products: its sums and weights stay in registers.
-    const TILE_TOKENS: usize = 4;
+    /// Sums of sixteen lanes that stay in registers beside what they are made from.
+    const SUMS: usize = 16;
 
     /// Asks memory for the line that holds the byte at `offset` from the start of some bytes,
     /// or beyond them; whether it is there changes nothing but the time.

@@ -25,8 +25,8 @@ pub(super) struct Step<'a> {
 
 impl LaneOp for Step<'_> {
     type Output = ();
-    /// Heads go in rounds of eight, four and one; which heads share a round cannot be
-    /// seen in the result.
+    /// Heads go in rounds of as many as registers hold the sums of; which heads share a
+    /// round cannot be seen in the result.
     #[inline(always)]
     fn run<L: F32x16>(mut self) {
         let end = self.input.n_past + self.token + 1;
@@ -34,10 +34,11 @@ impl LaneOp for Step<'_> {
         let group = self.input.group();
         let mut head = 0;
         while n > 0 && head < group {
-            head += match group - head {
-                8.. => self.heads::<L, 8>(head, n),
-                4.. => self.heads::<L, 4>(head, n),
-                _ => self.heads::<L, 1>(head, n),
+            head += match (L::SUMS, group - head) {
+                (16.., 8..) => self.heads::<L, 8, 2>(head, n),
+                (16.., 4..) => self.heads::<L, 4, 2>(head, n),
+                (_, 4..) => self.heads::<L, 4, 1>(head, n),
+                _ => self.heads::<L, 1, 2>(head, n),
             };
         }
     }
@@ -50,9 +51,14 @@ const DIMS: usize = QUANT_DIMS;
 type Scores<const N: usize> = [[f32; KV_BLOCK]; N];
 
 impl Step<'_> {
-    /// Takes `N` heads of the group, from `head` on, over the first `n` positions.
+    /// Takes `N` heads of the group, from `head` on, over the first `n` positions, and of
+    /// their values `CHUNKS` times sixteen dimensions at once.
     #[inline(always)]
-    fn heads<L: F32x16, const N: usize>(&mut self, head: usize, n: usize) -> usize {
+    fn heads<L: F32x16, const N: usize, const CHUNKS: usize>(
+        &mut self,
+        head: usize,
+        n: usize,
+    ) -> usize {
         let (input, dim) = (self.input, self.input.head_dim());
         let first = self.head_kv * input.group() + head;
         let q = std::array::from_fn(|i| input.query(self.token, first + i));
@@ -77,10 +83,10 @@ impl Step<'_> {
             &mut states.l[range],
         );
         match block.shape().values() {
-            KvType::F32 => gather::<L, F32Codec, N>(view, next, &scores, n, c, o),
-            KvType::F16 => gather::<L, F16Codec, N>(view, next, &scores, n, c, o),
-            KvType::BF16 => gather::<L, Bf16Codec, N>(view, next, &scores, n, c, o),
-            KvType::Q8_0 => gather::<L, Q8Codec, N>(view, next, &scores, n, c, o),
+            KvType::F32 => gather::<L, F32Codec, N, CHUNKS>(view, next, &scores, n, c, o),
+            KvType::F16 => gather::<L, F16Codec, N, CHUNKS>(view, next, &scores, n, c, o),
+            KvType::BF16 => gather::<L, Bf16Codec, N, CHUNKS>(view, next, &scores, n, c, o),
+            KvType::Q8_0 => gather::<L, Q8Codec, N, CHUNKS>(view, next, &scores, n, c, o),
         }
         N
     }
@@ -160,7 +166,7 @@ fn weigh<L: F32x16, const N: usize>(
 /// Adds the weighted values of the first `n` positions to `o`, whose old content counts
 /// by `c`, and asks for the bytes at `next`.
 #[inline(always)]
-fn gather<L: F32x16, V: Codec, const N: usize>(
+fn gather<L: F32x16, V: Codec, const N: usize, const CHUNKS: usize>(
     view: HeadView<'_>,
     next: &[u8],
     weights: &Scores<N>,
@@ -171,30 +177,34 @@ fn gather<L: F32x16, V: Codec, const N: usize>(
     let (dim, n) = (o.len() / N, n.min(KV_BLOCK));
     let (chunks, values) = (dim / 16, view.values::<V>(dim));
     let o = o.as_chunks_mut::<16>().0;
-    // `head_dim` is a multiple of 32: two registers of values serve all heads.
-    for pair in (0..chunks).step_by(2) {
+    // `head_dim` is a multiple of 32: two chunks never end beyond it.
+    for (pass, first) in (0..chunks).step_by(CHUNKS).enumerate() {
         // Plain loops: a closure would not take on the instruction set of this function.
-        let mut sums = [[L::splat(0.0); 2]; N];
+        let mut sums = [[L::splat(0.0); CHUNKS]; N];
         for h in 0..N {
-            for half in 0..2 {
-                sums[h][half] = L::load(&o[h * chunks + pair + half]).mul(L::splat(c[h]));
+            for i in 0..CHUNKS {
+                sums[h][i] = L::load(&o[h * chunks + first + i]).mul(L::splat(c[h]));
             }
         }
         for position in 0..n {
-            L::prefetch(next, 64 * (pair / 2 * KV_BLOCK + position));
-            let low: L = V::value(values, position, pair, chunks);
-            let high: L = V::value(values, position, pair + 1, chunks);
+            if 64 * KV_BLOCK * pass < next.len() {
+                L::prefetch(next, 64 * (KV_BLOCK * pass + position));
+            }
+            let mut value = [L::splat(0.0); CHUNKS];
+            for i in 0..CHUNKS {
+                value[i] = V::value(values, position, first + i, chunks);
+            }
             for h in 0..N {
                 let weight = L::splat(weights[h][position]);
-                sums[h] = [
-                    weight.mul_add(low, sums[h][0]),
-                    weight.mul_add(high, sums[h][1]),
-                ];
+                for i in 0..CHUNKS {
+                    sums[h][i] = weight.mul_add(value[i], sums[h][i]);
+                }
             }
         }
         for h in 0..N {
-            sums[h][0].store(&mut o[h * chunks + pair]);
-            sums[h][1].store(&mut o[h * chunks + pair + 1]);
+            for i in 0..CHUNKS {
+                sums[h][i].store(&mut o[h * chunks + first + i]);
+            }
         }
     }
 }

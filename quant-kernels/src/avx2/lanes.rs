@@ -24,7 +24,7 @@ use crate::lanes::F32x16;
 pub(super) struct Lanes(__m256, __m256);
 
 impl F32x16 for Lanes {
-    const TILE_TOKENS: usize = 2;
+    const SUMS: usize = 4;
 
     #[inline(always)]
     fn prefetch(bytes: &[u8], offset: usize) {
