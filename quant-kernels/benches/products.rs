@@ -86,7 +86,7 @@ fn from_memory(bencher: Bencher<'_, '_>, case: Case) {
     measure(bencher, case, n_threads, n_rows);
 }
 
-#[divan::bench(args = cases(&[1, 4, 8, 32]), max_time = 0.2)]
+#[divan::bench(args = cases(&[1, 2, 3, 4, 8, 32]), max_time = 0.2)]
 fn hot(bencher: Bencher<'_, '_>, case: Case) {
     measure(bencher, case, NonZeroUsize::MIN, HOT_ROWS);
 }

@@ -1,22 +1,21 @@
 //! Kernels for AVX2, FMA and F16C.
 //!
-//! Four or more tokens go over packed panels ([`pack`], [`tile`]); fewer read the weights
-//! in place, row by row ([`row`]). Functions inside these modules are safe: they carry
+//! Several tokens go over packed panels ([`crate::pack`], [`tile`]); one, or a few, read the
+//! weights in place, row by row ([`row`]). Functions inside these modules are safe: they carry
 //! the features they use, and the compiler checks that callers do too. Only trait methods
-//! cannot carry them; those of [`Kernel`] and of [`lanes`] say in each place why the
-//! features are there.
+//! cannot carry them; those of [`Kernel`], [`lanes`] and [`dwords`] say why the features are
+//! there.
 
+mod dwords;
 mod lanes;
 mod load;
-mod pack;
 mod peak;
 mod quants;
 mod row;
 mod tile;
 
-pub(crate) use self::pack::transpose;
-
 use crate::{
+    QuantType,
     blocks::{SmallBlock, SuperBlock},
     float::{FloatStrip, FloatWeight},
     lanes::LaneOp,
@@ -25,8 +24,21 @@ use crate::{
     product::{Strip, StripKernel, visit},
 };
 
-/// Tokens from which packing pays.
-const PACK_FROM: usize = 4;
+/// Tokens from which packing superblocks pays: what it takes depends on the format.
+const fn pack_super_from<B: SuperBlock>() -> usize {
+    match B::TYPE {
+        QuantType::Q4_K | QuantType::IQ4_XS => 3,
+        _ => 4,
+    }
+}
+
+/// Tokens from which packing small blocks pays.
+const fn pack_small_from<B: SmallBlock>() -> usize {
+    match B::TYPE {
+        QuantType::Q8_0 => 3,
+        _ => 2,
+    }
+}
 
 /// Runs a float kernel over 256-bit registers.
 #[target_feature(enable = "avx2,fma,f16c")]
@@ -60,7 +72,7 @@ struct Kernel<'a, 't> {
 impl StripKernel for Kernel<'_, '_> {
     fn superblocks<B: SuperBlock>(self) {
         let Self { strip, panels, out } = self;
-        if strip.x_rows.len() < PACK_FROM {
+        if strip.x_rows.len() < pack_super_from::<B>() {
             // SAFETY: only `strip`, which has the features, makes a `Kernel`.
             unsafe { row::superblocks::<B>(strip, out) }
         } else {
@@ -71,7 +83,7 @@ impl StripKernel for Kernel<'_, '_> {
 
     fn small_blocks<B: SmallBlock>(self) {
         let Self { strip, panels, out } = self;
-        if strip.x_rows.len() < PACK_FROM {
+        if strip.x_rows.len() < pack_small_from::<B>() {
             // SAFETY: only `strip`, which has the features, makes a `Kernel`.
             unsafe { row::small_blocks::<B>(strip, out) }
         } else {

@@ -1,14 +1,14 @@
 //! Kernels for AVX-512 with VNNI.
 //!
-//! Several tokens go over packed panels ([`pack`], [`tile`]); one, or a few, read the
+//! Several tokens go over packed panels ([`crate::pack`], [`tile`]); one, or a few, read the
 //! weights in place, row by row ([`row`]). Functions inside these modules are safe: they carry
 //! the features they use, and the compiler checks that callers do too. Only trait methods
-//! cannot carry them; those of [`Kernel`] and of [`lanes`] say in each place why the
-//! features are there.
+//! cannot carry them; those of [`Kernel`], [`lanes`] and [`dwords`] say why the features are
+//! there.
 
+mod dwords;
 mod lanes;
 mod load;
-mod pack;
 mod peak;
 mod quants;
 mod row;

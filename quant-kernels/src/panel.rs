@@ -14,20 +14,17 @@ use bytemuck::Zeroable;
 
 /// Rows of a panel.
 pub(crate) const ROWS: usize = 16;
-/// Most tokens that pass over a panel together.
-pub(crate) const TOKENS: usize = 8;
 
 /// Sixteen superblocks, one of each row.
 #[derive(Clone, Copy, Debug, Zeroable)]
 #[repr(C, align(64))]
 pub(crate) struct SuperPanel {
-    /// `q[i]` holds stored integers `4·i..4·i + 4` of every row. An instruction set may keep
-    /// two in a byte, in an order of its own.
+    /// `q[i]` holds stored integers `4·i..4·i + 4` of every row, or two in a byte
+    /// ([`crate::pack::is_packed`]).
     pub(crate) q: [[u8; 4 * ROWS]; 64],
-    /// Integer scales of every row, by sub-block.
+    /// Integer scales of every row, by sub-block ([`crate::dwords::Dwords::scale`]).
     pub(crate) scales: [[i32; ROWS]; 16],
-    /// Pairs of integer minimums (or zero point · scale) of every row, by pair of
-    /// sub-blocks.
+    /// Pairs of integer minimums of every row, by pair of sub-blocks.
     pub(crate) mins: [[[i16; 2]; ROWS]; 8],
     /// Factors of the scales.
     pub(crate) d: [f32; ROWS],
@@ -56,17 +53,12 @@ pub(crate) struct Panels {
     pub(crate) totals: Vec<[f32; ROWS]>,
 }
 
-/// Divides tokens into groups that pass together, of nearly equal size: nine go as four and
-/// five. From four tokens on no group has fewer than four.
-pub(crate) fn groups(n_tokens: usize) -> impl Iterator<Item = Range<usize>> {
-    let n_groups = n_groups(n_tokens);
+/// Divides tokens into groups of at most `most` that pass together, of nearly equal size: with
+/// eight at most, nine go as four and five.
+pub(crate) fn groups(n_tokens: usize, most: usize) -> impl Iterator<Item = Range<usize>> {
+    let n_groups = n_tokens.div_ceil(most);
     let start = move |group: usize| group * n_tokens / n_groups;
     (0..n_groups).map(move |group| start(group)..start(group + 1))
-}
-
-/// Returns the number of [`groups`].
-pub(crate) fn n_groups(n_tokens: usize) -> usize {
-    n_tokens.div_ceil(TOKENS)
 }
 
 #[cfg(test)]
@@ -75,7 +67,7 @@ mod tests {
 
     #[test]
     fn groups_are_nearly_equal() {
-        let sizes = |n| groups(n).map(|group| group.len()).collect::<Vec<_>>();
+        let sizes = |n| groups(n, 8).map(|group| group.len()).collect::<Vec<_>>();
         assert_eq!(sizes(8), [8]);
         assert_eq!(sizes(9), [4, 5]);
         assert_eq!(sizes(20), [6, 7, 7]);

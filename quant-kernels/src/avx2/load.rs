@@ -1,7 +1,10 @@
 //! References in, registers out: the only pointers of these kernels.
-#![expect(unsafe_code, reason = "loads and stores take pointers")]
+#![expect(
+    unsafe_code,
+    reason = "loads and stores take pointers, and what the compiler may not know is assembly"
+)]
 
-use std::arch::x86_64::*;
+use std::arch::{asm, x86_64::*};
 
 /// Loads 32 bytes.
 #[target_feature(enable = "avx2")]
@@ -65,36 +68,12 @@ pub(super) fn load_i16x8(x: &[i16; 8]) -> __m128i {
     unsafe { _mm_loadu_si128(x.as_ptr().cast()) }
 }
 
-/// Loads eight pairs of small integers.
-#[target_feature(enable = "avx2")]
-#[inline]
-pub(super) fn load_pairs(x: &[[i16; 2]; 8]) -> __m256i {
-    // SAFETY: `x` is valid for 32 reads; `loadu` has no alignment requirement.
-    unsafe { _mm256_loadu_si256(x.as_ptr().cast()) }
-}
-
 /// Loads eight floats.
 #[target_feature(enable = "avx2")]
 #[inline]
 pub(super) fn load_f32(x: &[f32; 8]) -> __m256 {
     // SAFETY: `x` is valid for 32 reads; `loadu` has no alignment requirement.
     unsafe { _mm256_loadu_ps(x.as_ptr()) }
-}
-
-/// Stores 32 bytes.
-#[target_feature(enable = "avx2")]
-#[inline]
-pub(super) fn store_u8(out: &mut [u8; 32], x: __m256i) {
-    // SAFETY: `out` is valid for 32 writes; `storeu` has no alignment requirement.
-    unsafe { _mm256_storeu_si256(out.as_mut_ptr().cast(), x) }
-}
-
-/// Stores eight pairs.
-#[target_feature(enable = "avx2")]
-#[inline]
-pub(super) fn store_pairs(out: &mut [[i16; 2]; 8], x: __m256i) {
-    // SAFETY: `out` is valid for 32 writes; `storeu` has no alignment requirement.
-    unsafe { _mm256_storeu_si256(out.as_mut_ptr().cast(), x) }
 }
 
 /// Stores eight floats.
@@ -116,4 +95,19 @@ pub(super) fn prefetch<B>(block: &B, distance: usize) {
         // It reads nothing, so the address may be any.
         _mm_prefetch::<_MM_HINT_T1>(start.wrapping_add(64 * line));
     }
+}
+
+/// Returns `x`, and keeps from the compiler how it was made.
+///
+/// Sums of integers may be taken in any order, and the compiler does so: it forms trees of
+/// products that no longer fit the registers, and spills. A sum that passes through here is
+/// taken in the order of the code. It costs no instruction.
+#[target_feature(enable = "avx2")]
+#[inline]
+pub(super) fn in_order(mut x: __m256i) -> __m256i {
+    // SAFETY: there is no instruction, and the register stays as it is.
+    unsafe {
+        asm!("/* {x} */", x = inout(ymm_reg) x, options(pure, nomem, nostack, preserves_flags));
+    }
+    x
 }

@@ -1,7 +1,7 @@
 //! The stored integers of common superblocks, unpacked in registers.
 //!
-//! Both the products of a row in place and the packing of panels begin here. Eight registers
-//! hold 32 integers each, in the order of the weights.
+//! The products of a row in place begin here. Eight registers hold 32 integers each, in the
+//! order of the weights.
 
 use std::arch::x86_64::*;
 
@@ -11,12 +11,7 @@ use crate::{
     blocks::{BlockQ4K, BlockQ5K, BlockQ6K, SuperBlock},
 };
 
-/// Returns whether [`superblock`] knows the format.
-pub(super) const fn is_known<B: SuperBlock>() -> bool {
-    matches!(B::TYPE, QuantType::Q4_K | QuantType::Q5_K | QuantType::Q6_K)
-}
-
-/// Unpacks a block of a format that [`is_known`].
+/// Unpacks a block of one of these formats.
 #[target_feature(enable = "avx2")]
 #[inline]
 pub(super) fn superblock<B: SuperBlock>(block: &B) -> [__m256i; 8] {

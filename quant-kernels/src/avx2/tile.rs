@@ -1,4 +1,5 @@
-//! Packed panels times tokens: eight rows in the lanes, up to four tokens at once.
+//! Packed panels times tokens: sixteen rows in the lanes of two registers, up to three tokens
+//! at once.
 //!
 //! As for AVX-512, with `vpmaddubsw` into 16-bit pairs and `vpmaddwd` with the scale in
 //! place of `vpdpbusd` and `vpmulld`. A pair must not leave 16 bits: formats whose stored
@@ -8,32 +9,36 @@
 //! widens them ([`run_len`]), all eight of a sub-block of nibbles: both instructions take
 //! the multipliers, and this saves nearly every second of them.
 //!
+//! Two loads of weights and three broadcasts of activations feed six products: the multipliers
+//! wait neither for loads (two a cycle) nor for the decoder, and the sums fill the registers.
+//!
 //! A panel of 256 columns is packed, multiplied with that block of every token and forgotten:
-//! it stays in the first cache, and the sums wait in memory, a row of sixteen per token.
+//! it stays in the first cache, and the totals wait in memory, a row of sixteen per token.
 
 use std::arch::x86_64::*;
 
 use bytemuck::Zeroable;
 
 use super::{
-    load::{load_f32, load_pairs, load_u8, store_f32},
-    pack,
+    dwords::Wide,
+    load::{in_order, load_f32, load_u8, store_f32},
 };
 use crate::{
     activations::{ActSmall, ActSuper},
     ahead::Ahead,
     blocks::{SmallBlock, SuperBlock},
-    panel::{Panels, ROWS, SmallPanel, SuperPanel},
+    pack,
+    panel::{Panels, ROWS, SmallPanel, SuperPanel, groups},
     pool::TileMut,
     product::Strip,
 };
 
-/// Tokens that pass over a panel together.
-const TOKENS: usize = 4;
-/// Rows in a register.
-const HALF: usize = ROWS / 2;
+/// Most tokens that pass over a panel together.
+const TOKENS: usize = 3;
 /// Small blocks along a row that are packed together, as many as the activations group.
 const GROUP: usize = 8;
+/// Steps in which memory is asked for what comes next, for each superblock of some tokens.
+const SUPER_STEPS: usize = 2;
 
 /// Whether stored integers with this zero point are multiplied signed.
 pub(super) const fn is_signed(zero: i32) -> bool {
@@ -70,7 +75,7 @@ pub(super) fn products<const SIGNED: bool>(q: __m256i, x: __m256i) -> __m256i {
 }
 
 /// Computes a strip of superblocks.
-#[target_feature(enable = "avx2,fma")]
+#[target_feature(enable = "avx2,fma,f16c")]
 pub(super) fn superblocks<B: SuperBlock>(
     strip: Strip<'_>,
     panels: &mut Panels,
@@ -83,13 +88,25 @@ pub(super) fn superblocks<B: SuperBlock>(
         let rows: [&[B]; ROWS] = std::array::from_fn(|r| strip.blocks((row + r).min(n_rows - 1)));
         clear(totals, strip);
         for block in 0..rows[0].len() {
-            pack::superblocks(rows.map(|blocks| &blocks[block]), panel);
-            let n_steps = 2 * totals.len() / TOKENS;
+            pack_superblocks(rows.map(|blocks| &blocks[block]), panel);
+            let n_steps = SUPER_STEPS * strip.x_rows.len().div_ceil(TOKENS);
             let ahead = &mut Ahead::new(strip, row, (block, rows[0].len()), n_steps);
             super_shape::<B>(strip, panel, block, totals, ahead);
         }
         put(totals, row, strip, out);
     }
+}
+
+/// Packs one superblock of each row.
+#[target_feature(enable = "avx2,fma,f16c")]
+fn pack_superblocks<B: SuperBlock>(rows: [&B; ROWS], panel: &mut SuperPanel) {
+    pack::superblocks::<Wide, B>(rows, panel);
+}
+
+/// Packs one small block of each row.
+#[target_feature(enable = "avx2,fma,f16c")]
+fn pack_small_blocks<B: SmallBlock>(rows: [&B; ROWS], panel: &mut SmallPanel) {
+    pack::small_blocks::<Wide, B>(rows, panel);
 }
 
 /// Picks the tile for a format.
@@ -103,68 +120,212 @@ fn super_shape<B: SuperBlock>(
     ahead: &mut Ahead<'_>,
 ) {
     let shape = (B::SUB, B::HAS_MIN, is_signed(B::ZERO), run_len(B::MAX));
+    let zero = zero_point(B::ZERO);
     match shape {
         (16, false, false, 4..) => {
-            super_tokens::<16, false, false, 4>(strip, panel, block, totals, ahead);
+            SuperTile::<16, false, false, 4> { panel, zero }.add_all(strip, block, totals, ahead);
         }
         (16, false, false, 2) => {
-            super_tokens::<16, false, false, 2>(strip, panel, block, totals, ahead);
+            SuperTile::<16, false, false, 2> { panel, zero }.add_all(strip, block, totals, ahead);
         }
         (16, false, false, _) => {
-            super_tokens::<16, false, false, 1>(strip, panel, block, totals, ahead);
+            SuperTile::<16, false, false, 1> { panel, zero }.add_all(strip, block, totals, ahead);
         }
         (16, false, true, _) => {
-            super_tokens::<16, false, true, 1>(strip, panel, block, totals, ahead);
+            SuperTile::<16, false, true, 1> { panel, zero }.add_all(strip, block, totals, ahead);
         }
         (16, true, _, 4..) => {
-            super_tokens::<16, true, false, 4>(strip, panel, block, totals, ahead);
+            SuperTile::<16, true, false, 4> { panel, zero }.add_all(strip, block, totals, ahead);
         }
-        (16, true, _, _) => super_tokens::<16, true, false, 1>(strip, panel, block, totals, ahead),
+        (16, true, _, _) => {
+            SuperTile::<16, true, false, 1> { panel, zero }.add_all(strip, block, totals, ahead);
+        }
         (_, false, false, _) => {
-            super_tokens::<32, false, false, 1>(strip, panel, block, totals, ahead);
+            SuperTile::<32, false, false, 1> { panel, zero }.add_all(strip, block, totals, ahead);
         }
         (_, false, true, _) => {
-            super_tokens::<32, false, true, 1>(strip, panel, block, totals, ahead);
+            SuperTile::<32, false, true, 1> { panel, zero }.add_all(strip, block, totals, ahead);
         }
-        (_, true, _, 8) => super_tokens::<32, true, false, 8>(strip, panel, block, totals, ahead),
-        (_, true, _, 4) => super_tokens::<32, true, false, 4>(strip, panel, block, totals, ahead),
-        (_, true, _, _) => super_tokens::<32, true, false, 1>(strip, panel, block, totals, ahead),
+        (_, true, _, 8) => {
+            SuperTile::<32, true, false, 8> { panel, zero }.add_all(strip, block, totals, ahead);
+        }
+        (_, true, _, 4) => {
+            SuperTile::<32, true, false, 4> { panel, zero }.add_all(strip, block, totals, ahead);
+        }
+        (_, true, _, _) => {
+            SuperTile::<32, true, false, 1> { panel, zero }.add_all(strip, block, totals, ahead);
+        }
     }
 }
 
-/// Multiplies a panel with its block of every token.
-#[target_feature(enable = "avx2,fma")]
-fn super_tokens<const SUB: usize, const HAS_MIN: bool, const SIGNED: bool, const RUN: usize>(
-    strip: Strip<'_>,
-    panel: &SuperPanel,
-    block: usize,
-    totals: &mut [[f32; ROWS]],
-    ahead: &mut Ahead<'_>,
-) {
-    let n_tokens = strip.x_rows.len();
-    for (group, totals) in totals.as_chunks_mut::<TOKENS>().0.iter_mut().enumerate() {
-        // Missing tokens repeat the last; their results are dropped.
-        let x: [&ActSuper; TOKENS] = std::array::from_fn(|t| {
-            let token = (TOKENS * group + t).min(n_tokens - 1);
-            &strip.x.super_row(strip.x_row(token))[block]
-        });
+/// A panel, and what its format is like.
+#[derive(Clone, Copy)]
+struct SuperTile<'a, const SUB: usize, const HAS_MIN: bool, const SIGNED: bool, const RUN: usize> {
+    panel: &'a SuperPanel,
+    zero: i32,
+}
+
+/// Integer sums of both halves of the rows, by token.
+type Sums<const N: usize> = [[__m256i; 2]; N];
+
+impl<const SUB: usize, const HAS_MIN: bool, const SIGNED: bool, const RUN: usize>
+    SuperTile<'_, SUB, HAS_MIN, SIGNED, RUN>
+{
+    /// Multiplies the panel with its block of every token.
+    #[target_feature(enable = "avx2,fma")]
+    fn add_all(
+        self,
+        strip: Strip<'_>,
+        block: usize,
+        totals: &mut [[f32; ROWS]],
+        ahead: &mut Ahead<'_>,
+    ) {
+        for group in groups(strip.x_rows.len(), TOKENS) {
+            let x = |t| &strip.x.super_row(strip.x_row(group.start + t))[block];
+            let totals = &mut totals[group.clone()];
+            match totals.len() {
+                3 => self.add::<3>(std::array::from_fn(x), totals, ahead),
+                2 => self.add::<2>(std::array::from_fn(x), totals, ahead),
+                _ => self.add::<1>(std::array::from_fn(x), totals, ahead),
+            }
+        }
+    }
+
+    /// Adds the panel's block to the totals of `N` tokens.
+    #[target_feature(enable = "avx2,fma")]
+    fn add<const N: usize>(
+        self,
+        x: [&ActSuper; N],
+        totals: &mut [[f32; ROWS]],
+        ahead: &mut Ahead<'_>,
+    ) {
+        ahead.step();
+        let mut sums = self.sums(x);
+        ahead.step();
+        let min_sums = self.min_sums(x);
+        if !HAS_MIN && self.zero != 0 {
+            let zero = _mm256_set1_epi32(self.zero);
+            for t in 0..N {
+                for half in 0..2 {
+                    let zeros = _mm256_mullo_epi32(min_sums[t][half], zero);
+                    sums[t][half] = _mm256_sub_epi32(sums[t][half], zeros);
+                }
+            }
+        }
         for half in 0..2 {
-            ahead.step();
-            super_tile::<SUB, HAS_MIN, SIGNED, RUN>(panel, half, x, totals);
+            let d = load_f32(&halves(&self.panel.d)[half]);
+            let dmin = load_f32(&halves(&self.panel.dmin)[half]);
+            for t in 0..N {
+                let dx = _mm256_set1_ps(x[t].d);
+                let place = &mut totals[t].as_chunks_mut().0[half];
+                let sum = _mm256_cvtepi32_ps(sums[t][half]);
+                let mut total = _mm256_fmadd_ps(_mm256_mul_ps(d, dx), sum, load_f32(place));
+                if HAS_MIN {
+                    let sum = _mm256_cvtepi32_ps(min_sums[t][half]);
+                    total = _mm256_fnmadd_ps(_mm256_mul_ps(dmin, dx), sum, total);
+                }
+                store_f32(place, total);
+            }
+        }
+    }
+
+    /// Sums of the stored integers times the activations, times the scales.
+    #[target_feature(enable = "avx2,fma")]
+    #[inline]
+    fn sums<const N: usize>(self, x: [&ActSuper; N]) -> Sums<N> {
+        let mut sums = [[_mm256_setzero_si256(); 2]; N];
+        for s in 0..256 / SUB {
+            let scales: &[[u8; 32]; 2] = bytemuck::must_cast_ref(&self.panel.scales[s]);
+            for run in 0..SUB / 4 / RUN {
+                let mut parts = [[_mm256_setzero_si256(); 2]; N];
+                for i in 0..RUN {
+                    let i = s * SUB / 4 + run * RUN + i;
+                    add_products::<SIGNED, N>(&self.panel.q[i], x.map(|x| &x.q), i, &mut parts);
+                }
+                for t in 0..N {
+                    for half in 0..2 {
+                        let scaled = _mm256_madd_epi16(parts[t][half], load_u8(&scales[half]));
+                        sums[t][half] = in_order(_mm256_add_epi32(sums[t][half], scaled));
+                    }
+                }
+            }
+        }
+        sums
+    }
+
+    /// Sums of the activations times the minimums, or times the scales where a zero point is
+    /// to be taken off.
+    #[target_feature(enable = "avx2,fma")]
+    #[inline]
+    fn min_sums<const N: usize>(self, x: [&ActSuper; N]) -> Sums<N> {
+        let mut sums = [[_mm256_setzero_si256(); 2]; N];
+        if !HAS_MIN && self.zero == 0 {
+            return sums;
+        }
+        for pair in 0..256 / SUB / 2 {
+            for half in 0..2 {
+                let load = |words: &[u8; 64]| load_u8(&words.as_chunks().0[half]);
+                let mins = if HAS_MIN {
+                    load(bytemuck::must_cast_ref(&self.panel.mins[pair]))
+                } else {
+                    // Scales are in both words of a dword: the first of one, the second of
+                    // the next sub-block.
+                    let first = load(bytemuck::must_cast_ref(&self.panel.scales[2 * pair]));
+                    let second = load(bytemuck::must_cast_ref(&self.panel.scales[2 * pair + 1]));
+                    _mm256_blend_epi16::<0b1010_1010>(first, second)
+                };
+                for t in 0..N {
+                    let two = if SUB == 16 {
+                        x[t].sums16.as_chunks::<2>().0[pair]
+                    } else {
+                        x[t].sums32.as_chunks::<2>().0[pair]
+                    };
+                    let two = _mm256_set1_epi32(bytemuck::must_cast(two));
+                    sums[t][half] = _mm256_add_epi32(sums[t][half], _mm256_madd_epi16(mins, two));
+                }
+            }
+        }
+        sums
+    }
+}
+
+/// Adds the products of a dword of each row with dword `i` of the activations, in pairs.
+#[target_feature(enable = "avx2,fma")]
+#[inline]
+fn add_products<const SIGNED: bool, const N: usize>(
+    w: &[u8; 4 * ROWS],
+    x: [&[i8; 256]; N],
+    i: usize,
+    parts: &mut Sums<N>,
+) {
+    let [first, second]: &[[u8; 32]; 2] = bytemuck::must_cast_ref(w);
+    let w = [load_u8(first), load_u8(second)];
+    for t in 0..N {
+        let four = _mm256_set1_epi32(bytemuck::must_cast(x[t].as_chunks::<4>().0[i]));
+        for half in 0..2 {
+            let products = products::<SIGNED>(w[half], four);
+            let sum = _mm256_add_epi16(parts[t][half], products);
+            // The sums of fewer tokens leave registers for the compiler's own order.
+            parts[t][half] = if N == TOKENS { in_order(sum) } else { sum };
         }
     }
 }
 
-/// Sets the results of sixteen rows to zero, for whole groups of tokens.
+/// Rows 0..8 and 8..16.
+fn halves(x: &[f32; ROWS]) -> &[[f32; 8]; 2] {
+    bytemuck::must_cast_ref(x)
+}
+
+/// Sets the results of sixteen rows to zero.
 fn clear(totals: &mut Vec<[f32; ROWS]>, strip: Strip<'_>) {
     totals.clear();
-    totals.resize(strip.x_rows.len().next_multiple_of(TOKENS), [0.0; ROWS]);
+    totals.resize(strip.x_rows.len(), [0.0; ROWS]);
 }
 
 /// Hands out what is within the strip.
 fn put(totals: &[[f32; ROWS]], row: usize, strip: Strip<'_>, out: &mut TileMut<'_>) {
     let live = ROWS.min(strip.w.n_rows() - row);
-    for (t, totals) in totals[..strip.x_rows.len()].iter().enumerate() {
+    for (t, totals) in totals.iter().enumerate() {
         let out = &mut out.row(t)[row..row + live];
         match out.first_chunk_mut() {
             Some(all) => *all = *totals,
@@ -173,73 +334,8 @@ fn put(totals: &[[f32; ROWS]], row: usize, strip: Strip<'_>, out: &mut TileMut<'
     }
 }
 
-/// Adds one block to the results of one half of the rows.
-#[target_feature(enable = "avx2,fma")]
-fn super_tile<const SUB: usize, const HAS_MIN: bool, const SIGNED: bool, const RUN: usize>(
-    panel: &SuperPanel,
-    half: usize,
-    x: [&ActSuper; TOKENS],
-    totals: &mut [[f32; ROWS]; TOKENS],
-) {
-    let zero = _mm256_setzero_si256();
-    let mut sums = [zero; TOKENS];
-    let mut min_sums = [zero; TOKENS];
-    for s in 0..256 / SUB {
-        let scale = load_u8(&bytemuck::must_cast_ref::<_, [[u8; 32]; 2]>(&panel.scales[s])[half]);
-        // The scale in both halves of a lane, for `vpmaddwd`.
-        let low = _mm256_and_si256(scale, _mm256_set1_epi32(0xffff));
-        let scale = _mm256_or_si256(low, _mm256_slli_epi32::<16>(scale));
-        for run in 0..SUB / 4 / RUN {
-            let mut parts = [zero; TOKENS];
-            for i in 0..RUN {
-                let i = s * SUB / 4 + run * RUN + i;
-                let w = load_u8(&panel.q[i].as_chunks::<32>().0[half]);
-                for t in 0..TOKENS {
-                    let x = x[t].q.as_chunks::<4>().0[i];
-                    let x = _mm256_set1_epi32(bytemuck::must_cast(x));
-                    parts[t] = _mm256_add_epi16(parts[t], products::<SIGNED>(w, x));
-                }
-            }
-            for t in 0..TOKENS {
-                sums[t] = _mm256_add_epi32(sums[t], _mm256_madd_epi16(parts[t], scale));
-            }
-        }
-    }
-    for pair in 0..256 / SUB / 2 {
-        let mins = load_pairs(&panel.mins[pair].as_chunks::<8>().0[half]);
-        for t in 0..TOKENS {
-            let x = x[t];
-            let pair_of_sums = if SUB == 16 {
-                x.sums16.as_chunks::<2>().0[pair]
-            } else {
-                x.sums32.as_chunks::<2>().0[pair]
-            };
-            let x = _mm256_set1_epi32(bytemuck::must_cast(pair_of_sums));
-            min_sums[t] = _mm256_add_epi32(min_sums[t], _mm256_madd_epi16(mins, x));
-        }
-    }
-    let d = load_f32(&panel.d.as_chunks::<8>().0[half]);
-    let dmin = load_f32(&panel.dmin.as_chunks::<8>().0[half]);
-    for t in 0..TOKENS {
-        let dx = _mm256_set1_ps(x[t].d);
-        let sum = if HAS_MIN {
-            sums[t]
-        } else {
-            _mm256_sub_epi32(sums[t], min_sums[t])
-        };
-        let sum = _mm256_cvtepi32_ps(sum);
-        let place = &mut totals[t].as_chunks_mut::<HALF>().0[half];
-        let mut total = _mm256_fmadd_ps(_mm256_mul_ps(d, dx), sum, load_f32(place));
-        if HAS_MIN {
-            let sum = _mm256_cvtepi32_ps(min_sums[t]);
-            total = _mm256_fnmadd_ps(_mm256_mul_ps(dmin, dx), sum, total);
-        }
-        store_f32(place, total);
-    }
-}
-
 /// Computes a strip of small blocks, eight along the rows at a time.
-#[target_feature(enable = "avx2,fma")]
+#[target_feature(enable = "avx2,fma,f16c")]
 pub(super) fn small_blocks<B: SmallBlock>(
     strip: Strip<'_>,
     panels: &mut Panels,
@@ -255,9 +351,9 @@ pub(super) fn small_blocks<B: SmallBlock>(
         for group in 0..n_parts {
             let n = GROUP.min(rows[0].len() - GROUP * group);
             for (i, panel) in panels[..n].iter_mut().enumerate() {
-                pack::small_blocks(rows.map(|blocks| &blocks[GROUP * group + i]), panel);
+                pack_small_blocks(rows.map(|blocks| &blocks[GROUP * group + i]), panel);
             }
-            let n_steps = 2 * totals.len() / TOKENS;
+            let n_steps = n * strip.x_rows.len().div_ceil(TOKENS);
             let ahead = &mut Ahead::new(strip, row, (group, n_parts), n_steps);
             small_shape::<B>(strip, &panels[..n], group, totals, ahead);
         }
@@ -278,86 +374,121 @@ fn small_shape<B: SmallBlock>(
     let zero = zero_point(B::ZERO);
     match (B::HAS_MIN, is_signed(B::ZERO), run_len(B::MAX)) {
         (false, true, _) => {
-            small_tokens::<false, true, 1>(strip, panels, zero, group, totals, ahead);
+            SmallTile::<false, true, 1> { panels, zero }.add_all(strip, group, totals, ahead);
         }
-        (false, _, 8) => small_tokens::<false, false, 8>(strip, panels, zero, group, totals, ahead),
-        (false, _, 4) => small_tokens::<false, false, 4>(strip, panels, zero, group, totals, ahead),
-        (false, _, _) => small_tokens::<false, false, 1>(strip, panels, zero, group, totals, ahead),
-        (true, _, 8) => small_tokens::<true, false, 8>(strip, panels, zero, group, totals, ahead),
-        (true, _, 4) => small_tokens::<true, false, 4>(strip, panels, zero, group, totals, ahead),
-        (true, _, _) => small_tokens::<true, false, 1>(strip, panels, zero, group, totals, ahead),
+        (false, _, 8) => {
+            SmallTile::<false, false, 8> { panels, zero }.add_all(strip, group, totals, ahead);
+        }
+        (false, _, 4) => {
+            SmallTile::<false, false, 4> { panels, zero }.add_all(strip, group, totals, ahead);
+        }
+        (false, _, _) => {
+            SmallTile::<false, false, 1> { panels, zero }.add_all(strip, group, totals, ahead);
+        }
+        (true, _, 8) => {
+            SmallTile::<true, false, 8> { panels, zero }.add_all(strip, group, totals, ahead);
+        }
+        (true, _, 4) => {
+            SmallTile::<true, false, 4> { panels, zero }.add_all(strip, group, totals, ahead);
+        }
+        (true, _, _) => {
+            SmallTile::<true, false, 1> { panels, zero }.add_all(strip, group, totals, ahead);
+        }
     }
 }
 
-/// Multiplies up to eight panels along the rows with their blocks of every token.
-#[target_feature(enable = "avx2,fma")]
-fn small_tokens<const HAS_MIN: bool, const SIGNED: bool, const RUN: usize>(
-    strip: Strip<'_>,
-    panels: &[SmallPanel],
+/// Up to eight panels along the rows, and what their format is like.
+#[derive(Clone, Copy)]
+struct SmallTile<'a, const HAS_MIN: bool, const SIGNED: bool, const RUN: usize> {
+    panels: &'a [SmallPanel],
     zero: i32,
-    group: usize,
-    totals: &mut [[f32; ROWS]],
-    ahead: &mut Ahead<'_>,
-) {
-    let n_tokens = strip.x_rows.len();
-    for (tokens, totals) in totals.as_chunks_mut::<TOKENS>().0.iter_mut().enumerate() {
-        let x: [&ActSmall; TOKENS] = std::array::from_fn(|t| {
-            let token = (TOKENS * tokens + t).min(n_tokens - 1);
-            &strip.x.small_row(strip.x_row(token))[group]
-        });
-        for half in 0..2 {
+}
+
+impl<const HAS_MIN: bool, const SIGNED: bool, const RUN: usize>
+    SmallTile<'_, HAS_MIN, SIGNED, RUN>
+{
+    /// Multiplies the panels with their blocks of every token.
+    #[target_feature(enable = "avx2,fma")]
+    fn add_all(
+        self,
+        strip: Strip<'_>,
+        group: usize,
+        totals: &mut [[f32; ROWS]],
+        ahead: &mut Ahead<'_>,
+    ) {
+        for tokens in groups(strip.x_rows.len(), TOKENS) {
+            let x = |t| &strip.x.small_row(strip.x_row(tokens.start + t))[group];
+            let totals = &mut totals[tokens.clone()];
+            match totals.len() {
+                3 => self.add::<3>(std::array::from_fn(x), totals, ahead),
+                2 => self.add::<2>(std::array::from_fn(x), totals, ahead),
+                _ => self.add::<1>(std::array::from_fn(x), totals, ahead),
+            }
+        }
+    }
+
+    /// Adds the blocks to the totals of `N` tokens.
+    #[target_feature(enable = "avx2,fma")]
+    fn add<const N: usize>(
+        self,
+        x: [&ActSmall; N],
+        out: &mut [[f32; ROWS]],
+        ahead: &mut Ahead<'_>,
+    ) {
+        let mut totals = [[_mm256_setzero_ps(); 2]; N];
+        for t in 0..N {
+            for half in 0..2 {
+                totals[t][half] = load_f32(&halves(&out[t])[half]);
+            }
+        }
+        for (block, panel) in self.panels.iter().enumerate() {
             ahead.step();
-            small_tile::<HAS_MIN, SIGNED, RUN>(panels, zero, half, x, totals);
-        }
-    }
-}
-
-/// Adds the blocks to the results of one half of the rows.
-#[target_feature(enable = "avx2,fma")]
-fn small_tile<const HAS_MIN: bool, const SIGNED: bool, const RUN: usize>(
-    panels: &[SmallPanel],
-    zero: i32,
-    half: usize,
-    x: [&ActSmall; TOKENS],
-    out: &mut [[f32; ROWS]; TOKENS],
-) {
-    let mut totals = [_mm256_setzero_ps(); TOKENS];
-    for t in 0..TOKENS {
-        totals[t] = load_f32(&out[t].as_chunks::<HALF>().0[half]);
-    }
-    for (block, panel) in panels.iter().enumerate() {
-        let mut sums = [_mm256_setzero_si256(); TOKENS];
-        for t in 0..TOKENS {
-            sums[t] = _mm256_set1_epi32(-zero * x[t].sums[block]);
-        }
-        for run in 0..8 / RUN {
-            let mut parts = [_mm256_setzero_si256(); TOKENS];
-            for i in run * RUN..(run + 1) * RUN {
-                let w = load_u8(&panel.q[i].as_chunks::<32>().0[half]);
-                for t in 0..TOKENS {
-                    let x = x[t].q.as_chunks::<4>().0[8 * block + i];
-                    let x = _mm256_set1_epi32(bytemuck::must_cast(x));
-                    parts[t] = _mm256_add_epi16(parts[t], products::<SIGNED>(w, x));
+            let sums = self.sums(panel, block, x);
+            for half in 0..2 {
+                let d = load_f32(&halves(&panel.d)[half]);
+                let m = load_f32(&halves(&panel.m)[half]);
+                for t in 0..N {
+                    let dx = _mm256_set1_ps(x[t].d[block]);
+                    let sum = _mm256_cvtepi32_ps(sums[t][half]);
+                    let mut total = totals[t][half];
+                    total = _mm256_fmadd_ps(_mm256_mul_ps(d, dx), sum, total);
+                    if HAS_MIN {
+                        let sum = _mm256_set1_ps(x[t].sums[block] as f32);
+                        total = _mm256_fmadd_ps(_mm256_mul_ps(m, dx), sum, total);
+                    }
+                    totals[t][half] = total;
                 }
             }
-            for t in 0..TOKENS {
-                let parts = _mm256_madd_epi16(parts[t], _mm256_set1_epi16(1));
-                sums[t] = _mm256_add_epi32(sums[t], parts);
-            }
         }
-        let d = load_f32(&panel.d.as_chunks::<HALF>().0[half]);
-        let m = load_f32(&panel.m.as_chunks::<HALF>().0[half]);
-        for t in 0..TOKENS {
-            let dx = _mm256_set1_ps(x[t].d[block]);
-            let sum = _mm256_cvtepi32_ps(sums[t]);
-            totals[t] = _mm256_fmadd_ps(_mm256_mul_ps(d, dx), sum, totals[t]);
-            if HAS_MIN {
-                let sum = _mm256_set1_ps(x[t].sums[block] as f32);
-                totals[t] = _mm256_fmadd_ps(_mm256_mul_ps(m, dx), sum, totals[t]);
+        for t in 0..N {
+            for half in 0..2 {
+                store_f32(&mut out[t].as_chunks_mut().0[half], totals[t][half]);
             }
         }
     }
-    for t in 0..TOKENS {
-        store_f32(&mut out[t].as_chunks_mut::<HALF>().0[half], totals[t]);
+
+    /// Sums of the integers of a block, less the zero point, times the activations.
+    #[target_feature(enable = "avx2,fma")]
+    #[inline]
+    fn sums<const N: usize>(self, panel: &SmallPanel, block: usize, x: [&ActSmall; N]) -> Sums<N> {
+        let ones = _mm256_set1_epi16(1);
+        let mut sums = [[_mm256_setzero_si256(); 2]; N];
+        for t in 0..N {
+            sums[t] = [_mm256_set1_epi32(-self.zero * x[t].sums[block]); 2];
+        }
+        for run in 0..8 / RUN {
+            let mut parts = [[_mm256_setzero_si256(); 2]; N];
+            for i in run * RUN..(run + 1) * RUN {
+                let x = x.map(|x| &x.q);
+                add_products::<SIGNED, N>(&panel.q[i], x, 8 * block + i, &mut parts);
+            }
+            for t in 0..N {
+                for half in 0..2 {
+                    let wide = _mm256_madd_epi16(parts[t][half], ones);
+                    sums[t][half] = in_order(_mm256_add_epi32(sums[t][half], wide));
+                }
+            }
+        }
+        sums
     }
 }

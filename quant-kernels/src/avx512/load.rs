@@ -116,26 +116,10 @@ pub(super) fn load_i16x8(x: &[i16; 8]) -> __m128i {
     unsafe { _mm_loadu_si128(x.as_ptr().cast()) }
 }
 
-/// Stores 64 bytes.
-#[target_feature(enable = "avx512f")]
-#[inline]
-pub(super) fn store_u8(out: &mut [u8; 64], x: __m512i) {
-    // SAFETY: `out` is valid for 64 writes; `storeu` has no alignment requirement.
-    unsafe { _mm512_storeu_si512(out.as_mut_ptr().cast(), x) }
-}
-
 /// Stores sixteen integers.
 #[target_feature(enable = "avx512f")]
 #[inline]
 pub(super) fn store_i32(out: &mut [i32; 16], x: __m512i) {
-    // SAFETY: `out` is valid for 64 writes; `storeu` has no alignment requirement.
-    unsafe { _mm512_storeu_si512(out.as_mut_ptr().cast(), x) }
-}
-
-/// Stores sixteen pairs.
-#[target_feature(enable = "avx512f")]
-#[inline]
-pub(super) fn store_pairs(out: &mut [[i16; 2]; 16], x: __m512i) {
     // SAFETY: `out` is valid for 64 writes; `storeu` has no alignment requirement.
     unsafe { _mm512_storeu_si512(out.as_mut_ptr().cast(), x) }
 }

@@ -26,7 +26,6 @@ use super::load::{load_u16x8, prefetch, store_i32};
 use crate::{
     QuantType,
     activations::{ActSmall, ActSuper},
-    avx2::transpose,
     blocks::{SmallBlock, SuperBlock},
     pool::TileMut,
     product::Strip,
@@ -374,4 +373,27 @@ fn fold_pairs_256(a: __m256i, b: __m256i) -> __m256i {
 #[inline]
 fn fold_quarters([a, b, c, d]: [__m512i; 4]) -> __m512i {
     fold_pairs(fold_dwords(a, b), fold_dwords(c, d))
+}
+
+/// Transposes 8 × 8 dwords.
+#[target_feature(enable = "avx2")]
+#[inline]
+fn transpose(mut x: [__m256i; 8]) -> [__m256i; 8] {
+    let mut y = x;
+    for i in 0..4 {
+        y[2 * i] = _mm256_unpacklo_epi32(x[2 * i], x[2 * i + 1]);
+        y[2 * i + 1] = _mm256_unpackhi_epi32(x[2 * i], x[2 * i + 1]);
+    }
+    for i in 0..2 {
+        x[4 * i] = _mm256_unpacklo_epi64(y[4 * i], y[4 * i + 2]);
+        x[4 * i + 1] = _mm256_unpackhi_epi64(y[4 * i], y[4 * i + 2]);
+        x[4 * i + 2] = _mm256_unpacklo_epi64(y[4 * i + 1], y[4 * i + 3]);
+        x[4 * i + 3] = _mm256_unpackhi_epi64(y[4 * i + 1], y[4 * i + 3]);
+    }
+    // x[4·g + c] holds, in lane l, dword 4·l + c of rows 4·g..4·g + 4: exchange lanes.
+    for c in 0..4 {
+        y[c] = _mm256_permute2x128_si256::<0x20>(x[c], x[4 + c]);
+        y[4 + c] = _mm256_permute2x128_si256::<0x31>(x[c], x[4 + c]);
+    }
+    y
 }

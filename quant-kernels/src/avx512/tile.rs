@@ -20,21 +20,24 @@ use std::arch::x86_64::*;
 use bytemuck::Zeroable;
 
 use super::{
+    dwords::Wide,
     load::{
         load_f32, load_i16, load_i16x8, load_i32, load_i32x8, load_pairs, load_u8, store_f32,
         store_i32,
     },
-    pack,
 };
 use crate::{
     activations::{ActSmall, ActSuper},
     ahead::Ahead,
     blocks::{SmallBlock, SuperBlock},
-    panel::{Panels, ROWS, SmallPanel, SuperPanel, groups, n_groups},
+    pack,
+    panel::{Panels, ROWS, SmallPanel, SuperPanel, groups},
     pool::TileMut,
     product::Strip,
 };
 
+/// Most tokens that pass over a panel together.
+const TOKENS: usize = 8;
 /// Small blocks along a row that are packed together, as many as the activations group.
 const GROUP: usize = 8;
 /// Steps in which memory is asked for what comes next, for each superblock of some tokens.
@@ -54,11 +57,11 @@ pub(super) fn superblocks<B: SuperBlock>(
         let rows: [&[B]; ROWS] = std::array::from_fn(|r| strip.blocks((row + r).min(n_rows - 1)));
         clear(totals, strip);
         for block in 0..rows[0].len() {
-            pack::superblocks(rows.map(|blocks| &blocks[block]), panel);
-            let n_steps = SUPER_STEPS * n_groups(strip.x_rows.len());
+            pack_superblocks(rows.map(|blocks| &blocks[block]), panel);
+            let n_steps = SUPER_STEPS * strip.x_rows.len().div_ceil(TOKENS);
             let ahead = &mut Ahead::new(strip, row, (block, rows[0].len()), n_steps);
             let (panel, zero) = (&*panel, B::ZERO);
-            match (B::SUB, B::HAS_MIN, pack::is_packed::<B>()) {
+            match (B::SUB, B::HAS_MIN, pack::is_packed::<Wide, B>()) {
                 (_, _, true) => {
                     super_tokens::<32, true, true>(strip, panel, zero, block, totals, ahead);
                 }
@@ -78,6 +81,18 @@ pub(super) fn superblocks<B: SuperBlock>(
     }
 }
 
+/// Packs one superblock of each row.
+#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")]
+fn pack_superblocks<B: SuperBlock>(rows: [&B; ROWS], panel: &mut SuperPanel) {
+    pack::superblocks::<Wide, B>(rows, panel);
+}
+
+/// Packs one small block of each row.
+#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")]
+fn pack_small_blocks<B: SmallBlock>(rows: [&B; ROWS], panel: &mut SmallPanel) {
+    pack::small_blocks::<Wide, B>(rows, panel);
+}
+
 /// Multiplies a panel with its block of every token.
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")]
 fn super_tokens<const SUB: usize, const HAS_MIN: bool, const PACKED: bool>(
@@ -88,7 +103,7 @@ fn super_tokens<const SUB: usize, const HAS_MIN: bool, const PACKED: bool>(
     totals: &mut [[f32; ROWS]],
     ahead: &mut Ahead<'_>,
 ) {
-    for group in groups(strip.x_rows.len()) {
+    for group in groups(strip.x_rows.len(), TOKENS) {
         let x = |t| &strip.x.super_row(strip.x_row(group.start + t))[block];
         let totals = &mut totals[group.clone()];
         let tile = SuperTile::<SUB, HAS_MIN, PACKED> { panel, zero };
@@ -267,9 +282,9 @@ pub(super) fn small_blocks<B: SmallBlock>(
         for group in 0..n_parts {
             let n = GROUP.min(rows[0].len() - GROUP * group);
             for (i, panel) in panels[..n].iter_mut().enumerate() {
-                pack::small_blocks(rows.map(|blocks| &blocks[GROUP * group + i]), panel);
+                pack_small_blocks(rows.map(|blocks| &blocks[GROUP * group + i]), panel);
             }
-            let n_steps = n * n_groups(strip.x_rows.len());
+            let n_steps = n * strip.x_rows.len().div_ceil(TOKENS);
             let ahead = &mut Ahead::new(strip, row, (group, n_parts), n_steps);
             if B::HAS_MIN {
                 small_tokens::<true>(strip, &panels[..n], B::ZERO, group, totals, ahead);
@@ -291,7 +306,7 @@ fn small_tokens<const HAS_MIN: bool>(
     totals: &mut [[f32; ROWS]],
     ahead: &mut Ahead<'_>,
 ) {
-    for tokens in groups(strip.x_rows.len()) {
+    for tokens in groups(strip.x_rows.len(), TOKENS) {
         let x = |t| &strip.x.small_row(strip.x_row(tokens.start + t))[group];
         let totals = &mut totals[tokens.clone()];
         match totals.len() {
