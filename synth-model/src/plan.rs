@@ -3,7 +3,9 @@
 use gguf_format::GgmlType;
 use quant_kernels::QuantType;
 
-use crate::{Geometry, TypeMix, type_mix::Role};
+use type_mix::Place;
+
+use crate::{Geometry, TypeMix};
 
 /// How much larger than [`unit_deviation`] the weights of router and output are, so that
 /// probabilities are neither all alike nor all on one entry.
@@ -55,25 +57,13 @@ pub(crate) fn tensors(geometry: &Geometry, mix: TypeMix) -> Vec<PlannedTensor> {
     let [n_embd, n_vocab] = [geometry.n_embd, geometry.n_vocab].map(u64::from);
     let output_deviation = SHARPNESS * unit_deviation(n_embd);
     let embd_deviation = if geometry.tied { output_deviation } else { 1.0 };
-    plan.matrix(
-        "token_embd",
-        Role::TokenEmbd,
-        0,
-        &[n_embd, n_vocab],
-        embd_deviation,
-    );
+    plan.matrix("token_embd", &[n_embd, n_vocab], embd_deviation);
     for layer in 0..geometry.n_layer {
         plan.layer(layer);
     }
     plan.norm("output_norm", n_embd);
     if !geometry.tied {
-        plan.matrix(
-            "output",
-            Role::Output,
-            0,
-            &[n_embd, n_vocab],
-            output_deviation,
-        );
+        plan.matrix("output", &[n_embd, n_vocab], output_deviation);
     }
     plan.tensors
 }
@@ -108,13 +98,13 @@ impl Plan<'_> {
 
         self.norm(&name("attn_norm"), n_embd);
         let attention = [
-            ("attn_q", Role::AttnQ, [n_embd, n_q]),
-            ("attn_k", Role::AttnK, [n_embd, n_kv]),
-            ("attn_v", Role::AttnV, [n_embd, n_kv]),
-            ("attn_output", Role::AttnOutput, [n_q, n_embd]),
+            ("attn_q", [n_embd, n_q]),
+            ("attn_k", [n_embd, n_kv]),
+            ("attn_v", [n_embd, n_kv]),
+            ("attn_output", [n_q, n_embd]),
         ];
-        for (part, role, ne) in attention {
-            self.matrix(&name(part), role, layer, &ne, unit_deviation(ne[0]));
+        for (part, ne) in attention {
+            self.matrix(&name(part), &ne, unit_deviation(ne[0]));
         }
         self.norm(&name("attn_q_norm"), head_dim);
         self.norm(&name("attn_k_norm"), head_dim);
@@ -129,22 +119,22 @@ impl Plan<'_> {
             },
         });
         let experts = [
-            ("ffn_gate_exps", Role::FfnGate, [n_embd, n_ff, n_expert]),
-            ("ffn_up_exps", Role::FfnUp, [n_embd, n_ff, n_expert]),
-            ("ffn_down_exps", Role::FfnDown, [n_ff, n_embd, n_expert]),
+            ("ffn_gate_exps", [n_embd, n_ff, n_expert]),
+            ("ffn_up_exps", [n_embd, n_ff, n_expert]),
+            ("ffn_down_exps", [n_ff, n_embd, n_expert]),
         ];
-        for (part, role, ne) in experts {
-            self.matrix(&name(part), role, layer, &ne, unit_deviation(ne[0]));
+        for (part, ne) in experts {
+            self.matrix(&name(part), &ne, unit_deviation(ne[0]));
         }
     }
 
-    fn matrix(&mut self, name: &str, role: Role, layer: u32, ne: &[u64], deviation: f32) {
-        let ty = self
-            .mix
-            .type_of(role, layer, self.n_matrices, self.geometry);
+    fn matrix(&mut self, name: &str, ne: &[u64], deviation: f32) {
+        let name = format!("{name}.weight");
+        let place = Place::of(&name);
+        let ty = self.mix.type_of(place, self.n_matrices, self.geometry);
         self.n_matrices += 1;
         self.tensors.push(PlannedTensor {
-            name: format!("{name}.weight"),
+            name,
             ne: ne.to_vec(),
             ty,
             weights: Weights::Matrix { deviation },

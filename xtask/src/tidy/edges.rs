@@ -24,7 +24,7 @@ struct Place {
     others: Option<&'static [&'static str]>,
 }
 
-const PICTURE: [Place; 9] = [
+const PICTURE: [Place; 11] = [
     Place {
         name: "gguf-format",
         ours: &[],
@@ -60,9 +60,19 @@ const PICTURE: [Place; 9] = [
         others: Some(&["libm", "memmap2", "safetensors", "thiserror"]),
     },
     Place {
+        name: "type-mix",
+        ours: &["quant-kernels"],
+        others: Some(&["thiserror"]),
+    },
+    Place {
         name: "synth-model",
-        ours: &["gguf-format", "quant-kernels"],
+        ours: &["gguf-format", "quant-kernels", "type-mix"],
         others: Some(&["rayon", "thiserror"]),
+    },
+    Place {
+        name: "model-tools",
+        ours: &["gguf-format", "quant-kernels", "type-mix", "moe-model"],
+        others: Some(&["rayon", "regex", "thiserror"]),
     },
     Place {
         name: "apr-generate",
@@ -84,6 +94,8 @@ const PICTURE: [Place; 9] = [
             "apr-tokenizer",
             "moe-model",
             "apr-generate",
+            "type-mix",
+            "model-tools",
         ],
         others: None,
     },
@@ -97,13 +109,14 @@ const PICTURE: [Place; 9] = [
             "moe-model",
             "synth-model",
             "apr-generate",
+            "model-tools",
         ],
         others: None,
     },
 ];
 
-/// What tests may use besides: it stands above the crates that it is made of.
-const FOR_TESTS: [&str; 1] = ["synth-model"];
+/// What tests may use besides: these stand above the crates that they are made of.
+const FOR_TESTS: [&str; 2] = ["synth-model", "model-tools"];
 
 /// Asks cargo for the dependencies of all members.
 pub(super) fn read(workspace: &Workspace) -> Result<Vec<Dependency>, TaskError> {

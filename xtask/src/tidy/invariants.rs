@@ -16,7 +16,7 @@ struct Invariant {
     message: &'static str,
 }
 
-const LIBRARIES: [&str; 7] = [
+const LIBRARIES: [&str; 9] = [
     "gguf-format",
     "quant-kernels",
     "moe-model",
@@ -24,6 +24,8 @@ const LIBRARIES: [&str; 7] = [
     "sampler",
     "generate",
     "synth-model",
+    "type-mix",
+    "model-tools",
 ];
 
 const INVARIANTS: [Invariant; 6] = [
@@ -54,7 +56,13 @@ const INVARIANTS: [Invariant; 6] = [
         message: "only binaries read arguments, environment and clock",
     },
     Invariant {
-        crates: &["gguf-format", "quant-kernels", "sampler", "synth-model"],
+        crates: &[
+            "gguf-format",
+            "quant-kernels",
+            "sampler",
+            "synth-model",
+            "type-mix",
+        ],
         except: &[],
         words: &["std::fs", "fs::", "File::open", "std::net"],
         message: "this crate opens no file",
@@ -82,6 +90,7 @@ const INVARIANTS: [Invariant; 6] = [
             "tokenizer",
             "sampler",
             "generate",
+            "type-mix",
         ],
         except: &[],
         words: &["rayon"],
@@ -95,6 +104,8 @@ const INVARIANTS: [Invariant; 6] = [
             "sampler",
             "generate",
             "synth-model",
+            "type-mix",
+            "model-tools",
         ],
         except: &[],
         words: &["std::arch", "core::arch", "is_x86_feature_detected!"],
