@@ -11,8 +11,9 @@ use quant_kernels::{Isa, KvType};
 
 use crate::{
     bench::BenchArgs, chat::ChatArgs, completions::CompletionsArgs, detokenize::DetokenizeArgs,
-    doctor::DoctorArgs, error::Error, inspect::InspectArgs, logits::LogitsArgs,
-    perplexity::PerplexityArgs, run::RunArgs, tokenize::TokenizeArgs,
+    doctor::DoctorArgs, engine::usable_threads, error::Error, inspect::InspectArgs,
+    logits::LogitsArgs, perplexity::PerplexityArgs, quantize::QuantizeArgs, run::RunArgs,
+    tokenize::TokenizeArgs,
 };
 
 /// Run Qwen3-MoE models on a CPU: fast, exact, and with a model built in.
@@ -48,6 +49,8 @@ pub(crate) enum Command {
     Perplexity(PerplexityArgs),
     /// Measure speed
     Bench(BenchArgs),
+    /// Write a GGUF file in other weight types, smaller and about as good
+    Quantize(QuantizeArgs),
     /// Show what this machine offers and what is used of it
     Doctor(DoctorArgs),
     /// Print a completion script for a shell
@@ -62,12 +65,26 @@ pub(crate) struct ModelArgs {
     pub(crate) model: Option<PathBuf>,
 }
 
-/// What to compute with.
+/// How many threads to compute with.
 #[derive(Debug, Args)]
-pub(crate) struct CpuArgs {
+pub(crate) struct ThreadArgs {
     /// Threads [default: as many as the process may use, see `apr doctor`]
     #[arg(short, long, value_name = "N", env = "APR_THREADS", value_parser = threads)]
     pub(crate) threads: Option<NonZeroUsize>,
+}
+
+impl ThreadArgs {
+    /// Returns the number of threads.
+    pub(crate) fn n_threads(&self) -> NonZeroUsize {
+        self.threads.unwrap_or_else(usable_threads)
+    }
+}
+
+/// What to compute with.
+#[derive(Debug, Args)]
+pub(crate) struct CpuArgs {
+    #[command(flatten)]
+    pub(crate) threads: ThreadArgs,
     /// Instruction set: scalar, avx2 or avx512; all give the same bits [default: the best]
     #[arg(long, value_name = "NAME", env = "APR_ISA")]
     pub(crate) isa: Option<Isa>,

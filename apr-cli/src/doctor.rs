@@ -13,7 +13,6 @@ use serde::Serialize;
 use crate::{
     args::CpuArgs,
     bandwidth,
-    engine::usable_threads,
     error::Error,
     machine::{self, Memory},
     output::Output,
@@ -65,7 +64,7 @@ pub(crate) fn run(args: &DoctorArgs) -> Result<(), Error> {
 
 fn examine(args: &DoctorArgs) -> Result<Findings, Error> {
     let isa = args.cpu.isa.unwrap_or_else(Isa::detect);
-    let n_threads = args.cpu.threads.unwrap_or_else(usable_threads);
+    let n_threads = args.cpu.threads.n_threads();
     let memory = machine::memory();
     let of_memory = |field: fn(Memory) -> u64| memory.map(field);
     let read = match &args.model {
@@ -87,7 +86,7 @@ fn examine(args: &DoctorArgs) -> Result<Findings, Error> {
             isa_why()
         },
         threads: n_threads.get(),
-        threads_why: if args.cpu.threads.is_some() {
+        threads_why: if args.cpu.threads.threads.is_some() {
             "asked for".to_owned()
         } else {
             threads_why()

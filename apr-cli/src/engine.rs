@@ -190,7 +190,7 @@ const fn logits_bytes(
 /// Starts the threads.
 pub(crate) fn cpu(args: &CpuArgs, quiet: QuietArgs) -> Result<Cpu, Error> {
     let usable = usable_threads();
-    let n_threads = args.threads.unwrap_or(usable);
+    let n_threads = args.threads.n_threads();
     if n_threads > usable && !quiet.quiet {
         terminal::say(format_args!(
             "note: {n_threads} threads, but the process may use {usable}; see `apr doctor`"

@@ -4,6 +4,7 @@ use std::{io, path::Path, process::ExitCode};
 
 use generate::GenerateError;
 use gguf_format::GgufError;
+use model_tools::ToolError;
 use moe_model::ModelError;
 use quant_kernels::KernelError;
 use thiserror::Error as ThisError;
@@ -56,6 +57,9 @@ pub(crate) enum Error {
     /// Threads that could not be started.
     #[error(transparent)]
     Kernel(#[from] KernelError),
+    /// Converting a model.
+    #[error(transparent)]
+    Tool(#[from] ToolError),
     /// The system has too little memory left.
     #[error("not enough memory for {what}: {needed} needed, {available} available")]
     Memory {
@@ -125,7 +129,9 @@ impl Error {
     pub(crate) fn is_interruption(&self) -> bool {
         matches!(
             self,
-            Self::Interrupted | Self::Generate(GenerateError::Cancelled)
+            Self::Interrupted
+                | Self::Generate(GenerateError::Cancelled)
+                | Self::Tool(ToolError::Interrupted)
         )
     }
 
@@ -140,6 +146,7 @@ impl Error {
             Self::Within { source, .. } => source.exit_code(),
             Self::Model(error) => model_code(error),
             Self::Generate(error) => generate_code(error),
+            Self::Tool(error) => tool_code(error),
             Self::OutputClosed => 0,
             Self::Interrupted => INTERRUPTED,
         }
@@ -174,6 +181,20 @@ fn generate_code(error: &GenerateError) -> u8 {
         | GenerateError::WindowTooShort { .. } => USAGE,
         GenerateError::Cancelled => INTERRUPTED,
         _ => FAILED,
+    }
+}
+
+fn tool_code(error: &ToolError) -> u8 {
+    match error {
+        ToolError::TensorType { .. }
+        | ToolError::NothingMatches { .. }
+        | ToolError::Requantize { .. }
+        | ToolError::Kernel(_) => USAGE,
+        ToolError::Io { .. }
+        | ToolError::Threads { .. }
+        | ToolError::Gguf(GgufError::Io { .. }) => SYSTEM,
+        ToolError::Interrupted => INTERRUPTED,
+        _ => BAD_INPUT,
     }
 }
 

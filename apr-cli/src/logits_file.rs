@@ -5,11 +5,12 @@
 //! header, the data. The library reads what is written here, which a test holds.
 
 use std::{
-    fs::{self, File, OpenOptions},
-    io::{self, BufReader, BufWriter, Read, Write},
+    fs::File,
+    io::{self, BufReader, Read, Write},
     path::{Path, PathBuf},
 };
 
+use model_tools::NewFile;
 use serde::{Deserialize, Serialize};
 
 use crate::error::Error;
@@ -40,43 +41,19 @@ impl Entry {
     }
 }
 
-/// Writes rows beside the target and puts the file in its place when all are there. What is
-/// no regular file (a pipe, a device) is written directly and stays what it is.
+/// Writes rows to a [`NewFile`].
 #[derive(Debug)]
 pub(crate) struct LogitsWriter {
     target: PathBuf,
-    /// Where the rows go until the file is complete.
-    partial: Option<PathBuf>,
-    file: BufWriter<File>,
+    file: NewFile,
 }
 
 impl LogitsWriter {
     /// Begins a file of `n_rows` rows.
     pub(crate) fn create(target: &Path, n_rows: usize, n_vocab: usize) -> Result<Self, Error> {
-        let failed = |error| Error::io(target, "written", error);
-        let (target, partial, file) = match fs::metadata(target) {
-            Ok(about) if about.is_file() => {
-                if about.permissions().readonly() {
-                    return Err(failed(io::ErrorKind::PermissionDenied.into()));
-                }
-                // A link stays; what it points to is replaced.
-                let target = fs::canonicalize(target).map_err(failed)?;
-                let (partial, file) = create_beside(&target).map_err(failed)?;
-                (target, Some(partial), file)
-            }
-            Ok(_) => {
-                let file = OpenOptions::new().write(true).open(target);
-                (target.to_owned(), None, file.map_err(failed)?)
-            }
-            Err(_) => {
-                let (partial, file) = create_beside(target).map_err(failed)?;
-                (target.to_owned(), Some(partial), file)
-            }
-        };
         let mut writer = Self {
-            target,
-            partial,
-            file: BufWriter::new(file),
+            target: target.to_owned(),
+            file: NewFile::create(target)?,
         };
         let header = serde_json::to_vec(&Header {
             logits: Entry::new(n_rows, n_vocab),
@@ -97,14 +74,8 @@ impl LogitsWriter {
     }
 
     /// Puts the file in its place.
-    pub(crate) fn finish(mut self) -> Result<(), Error> {
-        self.file.flush().map_err(|error| self.failed(error))?;
-        if let Some(partial) = &self.partial {
-            fs::rename(partial, &self.target)
-                .map_err(|error| Error::io(&self.target, "put in its place", error))?;
-        }
-        self.partial = None;
-        Ok(())
+    pub(crate) fn finish(self) -> Result<(), Error> {
+        Ok(self.file.finish()?)
     }
 
     fn write(&mut self, bytes: &[u8]) -> Result<(), Error> {
@@ -116,29 +87,6 @@ impl LogitsWriter {
     fn failed(&self, source: io::Error) -> Error {
         Error::io(&self.target, "written", source)
     }
-}
-
-impl Drop for LogitsWriter {
-    fn drop(&mut self) {
-        if let Some(partial) = &self.partial {
-            // Nothing is left of what failed; that this fails too cannot be helped.
-            let _ = fs::remove_file(partial);
-        }
-    }
-}
-
-/// Creates a file of a name that nobody has, in the folder of `target`.
-fn create_beside(target: &Path) -> io::Result<(PathBuf, File)> {
-    for attempt in 0.. {
-        let mut partial = target.as_os_str().to_owned();
-        partial.push(format!(".{}-{attempt}.partial", std::process::id()));
-        let partial = PathBuf::from(partial);
-        match File::create_new(&partial) {
-            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
-            result => return result.map(|file| (partial, file)),
-        }
-    }
-    Err(io::ErrorKind::AlreadyExists.into())
 }
 
 /// Reads what [`LogitsWriter`] has written.
@@ -220,6 +168,8 @@ fn read_error(path: &Path, error: io::Error) -> Error {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use safetensors::SafeTensors;
 
     use super::*;
@@ -248,48 +198,6 @@ mod tests {
         assert_eq!(reader.row().unwrap(), [1.0, -2.0, 0.5]);
         assert_eq!(reader.row().unwrap(), [0.0, f32::MIN, 7.0]);
         assert!(reader.row().is_err());
-    }
-
-    #[test]
-    fn nothing_is_left_of_a_file_that_was_not_finished() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("x.safetensors");
-        drop(LogitsWriter::create(&path, 1, 1).unwrap());
-        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0);
-    }
-
-    #[cfg(unix)]
-    #[test]
-    fn links_stay_links_and_devices_devices() {
-        let folder = tempfile::tempdir().unwrap();
-        let (real, link) = (folder.path().join("real"), folder.path().join("link"));
-        fs::write(&real, "old").unwrap();
-        std::os::unix::fs::symlink(&real, &link).unwrap();
-        let mut writer = LogitsWriter::create(&link, 1, 1).unwrap();
-        writer.row(&[1.0]).unwrap();
-        writer.finish().unwrap();
-        assert!(fs::symlink_metadata(&link).unwrap().is_symlink());
-        assert!(LogitsReader::open(&real).is_ok());
-        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 2);
-
-        // The null device by another name: a mistake here must not harm the real one.
-        let device = folder.path().join("device");
-        std::os::unix::fs::symlink("/dev/null", &device).unwrap();
-        let writer = LogitsWriter::create(&device, 0, 1).unwrap();
-        assert!(writer.partial.is_none());
-        writer.finish().unwrap();
-    }
-
-    #[test]
-    fn what_may_not_be_written_is_left_alone() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("x");
-        fs::write(&path, "precious").unwrap();
-        let mut permissions = fs::metadata(&path).unwrap().permissions();
-        permissions.set_readonly(true);
-        fs::set_permissions(&path, permissions).unwrap();
-        assert!(LogitsWriter::create(&path, 1, 1).is_err());
-        assert_eq!(fs::read(&path).unwrap(), b"precious");
     }
 
     #[test]

@@ -36,6 +36,7 @@ mod doctor;
 mod inspect;
 mod logits;
 mod perplexity;
+mod quantize;
 mod run;
 mod tokenize;
 
@@ -103,6 +104,7 @@ fn dispatch(command: Command) -> Result<(), Error> {
         Command::Logits(args) => logits::run(&args),
         Command::Perplexity(args) => perplexity::run(&args),
         Command::Bench(args) => bench::run(&args),
+        Command::Quantize(args) => quantize::run(&args),
         Command::Doctor(args) => doctor::run(&args),
         Command::Completions(args) => completions::run(&args),
     }

@@ -34,7 +34,11 @@ impl TypeMix {
     /// Returns the mixes that have a name of their own, `Mixed` last.
     pub fn named() -> impl ExactSizeIterator<Item = Self> {
         let all = 0..Mix::ALL.len() + 1;
-        all.map(|idx| Mix::ALL.get(idx).map_or(Self::Mixed, |&mix| Self::Named(mix)))
+        all.map(|idx| {
+            Mix::ALL
+                .get(idx)
+                .map_or(Self::Mixed, |&mix| Self::Named(mix))
+        })
     }
 
     /// Returns the type of a matrix: the `ordinal`-th of the file, at a place of the model.
@@ -114,11 +118,17 @@ mod tests {
     fn the_geometry_decides_where_a_mix_has_more_bits() {
         let type_of = |name, geometry| TypeMix::Q4_K_M.type_of(Place::of(name), 0, &geometry);
         let large = Geometry::QWEN3_30B_A3B;
-        let tied = Geometry { tied: true, ..large };
+        let tied = Geometry {
+            tied: true,
+            ..large
+        };
         assert_eq!(type_of("blk.5.attn_v.weight", large), QuantType::Q6_K);
         assert_eq!(type_of("blk.6.attn_v.weight", large), QuantType::Q4_K);
         assert_eq!(type_of("token_embd.weight", large), QuantType::Q4_K);
         assert_eq!(type_of("token_embd.weight", tied), QuantType::Q6_K);
-        assert_eq!(type_of("blk.6.attn_k.weight", Geometry::TINY), QuantType::Q8_0);
+        assert_eq!(
+            type_of("blk.6.attn_k.weight", Geometry::TINY),
+            QuantType::Q8_0
+        );
     }
 }

@@ -18,7 +18,13 @@ fn main() -> Result<(), Box<dyn Error>> {
         println!("{name:<28} {}", mix.type_of(Place::of(name), &facts));
     }
     for layer in 0..facts.n_layer {
-        for matrix in ["attn_q", "attn_v", "attn_output", "ffn_up_exps", "ffn_down_exps"] {
+        for matrix in [
+            "attn_q",
+            "attn_v",
+            "attn_output",
+            "ffn_up_exps",
+            "ffn_down_exps",
+        ] {
             let name = format!("blk.{layer}.{matrix}.weight");
             println!("{name:<28} {}", mix.type_of(Place::of(&name), &facts));
         }

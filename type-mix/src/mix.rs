@@ -173,7 +173,10 @@ mod tests {
         }
         assert_eq!("q4_k".parse(), Ok(Mix::Q4_K_M));
         let error = "q9\u{1b}".parse::<Mix>().unwrap_err().to_string();
-        assert!(error.contains("`q9\\u{1b}`") && error.contains("IQ4_XS"), "{error}");
+        assert!(
+            error.contains("`q9\\u{1b}`") && error.contains("IQ4_XS"),
+            "{error}"
+        );
     }
 
     #[test]

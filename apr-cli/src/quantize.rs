@@ -1,0 +1,232 @@
+//! `apr quantize`: a GGUF file in other types.
+
+use std::{
+    collections::BTreeMap,
+    fs,
+    ops::ControlFlow,
+    path::{Path, PathBuf},
+    time::Instant,
+};
+
+use clap::{Args, builder::BoolishValueParser};
+use model_tools::{NewFile, Plan, PlannedTensor, QuantizeOptions, Source, TensorType, ToolError};
+use moe_model::ModelFile;
+use quant_kernels::QuantType;
+use type_mix::Mix;
+
+use crate::{
+    args::{QuietArgs, ThreadArgs},
+    error::Error,
+    interrupt::Interrupt,
+    output::Output,
+    progress::Progress,
+    terminal::{self, one_line},
+    units::{bytes, plural, seconds},
+};
+
+/// Flags of the verb.
+#[derive(Debug, Args)]
+#[command(
+    override_usage = "apr quantize [OPTIONS] IN OUT TYPE\n       apr quantize --dry-run [OPTIONS] IN TYPE",
+    after_help = types()
+)]
+pub(crate) struct QuantizeArgs {
+    /// GGUF file to read, or any shard of a split one
+    #[arg(value_name = "IN")]
+    input: PathBuf,
+    /// File to write; an existing one is replaced when the new one is complete
+    #[arg(value_name = "OUT")]
+    output: PathBuf,
+    /// Type of the matrices, placed as llama.cpp places it; see below
+    #[arg(value_name = "TYPE")]
+    mix: Option<Mix>,
+    /// Say what would be written, and write nothing
+    #[arg(long, env = "APR_DRY_RUN", value_parser = BoolishValueParser::new())]
+    dry_run: bool,
+    /// Give all matrices the one type, without the exceptions that mixes make
+    #[arg(long, env = "APR_PURE", value_parser = BoolishValueParser::new())]
+    pure: bool,
+    /// Another type for tensors: a regular expression, found anywhere in their names, `=`, and
+    /// the type. May be given several times; the first that matches counts
+    #[arg(long, value_name = "PATTERN=TYPE", env = "APR_TENSOR_TYPE")]
+    tensor_type: Vec<TensorType>,
+    /// Type of the output, also of an embedding that serves as output
+    #[arg(long, value_name = "QUANT", env = "APR_OUTPUT_TENSOR_TYPE")]
+    output_tensor_type: Option<QuantType>,
+    /// Type of the token embedding
+    #[arg(long, value_name = "QUANT", env = "APR_TOKEN_EMBEDDING_TYPE")]
+    token_embedding_type: Option<QuantType>,
+    /// Quantize weights again that are quantized already, which loses more than once would
+    #[arg(long, env = "APR_ALLOW_REQUANTIZE", value_parser = BoolishValueParser::new())]
+    allow_requantize: bool,
+    #[command(flatten)]
+    threads: ThreadArgs,
+    #[command(flatten)]
+    quiet: QuietArgs,
+}
+
+fn types() -> String {
+    format!(
+        "Types: {}. Most are mixes: of Q4_K_M most matrices are Q4_K, some Q6_K.",
+        Mix::ALL.map(Mix::name).join(", ")
+    )
+}
+
+impl QuantizeArgs {
+    /// Returns the type, and the file to write; a dry run needs none.
+    fn target(&self) -> Result<(Mix, Option<&Path>), Error> {
+        if let Some(mix) = self.mix {
+            return Ok((
+                mix,
+                Some(&self.output)
+                    .filter(|_| !self.dry_run)
+                    .map(PathBuf::as_path),
+            ));
+        }
+        if !self.dry_run {
+            return Err(Error::usage("no TYPE: apr quantize IN OUT TYPE"));
+        }
+        let mix = self.output.to_string_lossy().parse::<Mix>();
+        Ok((mix.map_err(|error| Error::usage(error.to_string()))?, None))
+    }
+
+    fn options(&self, mix: Mix) -> QuantizeOptions {
+        QuantizeOptions {
+            pure: self.pure,
+            output_tensor: self.output_tensor_type,
+            token_embedding: self.token_embedding_type,
+            tensor_types: self.tensor_type.clone(),
+            allow_requantize: self.allow_requantize,
+            ..QuantizeOptions::new(mix)
+        }
+    }
+}
+
+pub(crate) fn run(args: &QuantizeArgs) -> Result<(), Error> {
+    let (mix, target) = args.target()?;
+    let file = ModelFile::open(&args.input)?;
+    let within = Error::within(file.path());
+    let gguf = file.gguf()?;
+    let source = Source::from_gguf(&gguf).map_err(|error| within(error.into()))?;
+    let plan = Plan::new(source, &args.options(mix)).map_err(|error| within(error.into()))?;
+    if !args.quiet.quiet {
+        unfit(&plan).iter().for_each(terminal::say);
+    }
+    let Some(target) = target else {
+        return Output::new().write(table(&plan).as_bytes());
+    };
+    refuse_source(&file, target)?;
+    let start = Instant::now();
+    write(args, &plan, target).map_err(|error| match error {
+        // What is wrong with the source is said of the source.
+        ToolError::Weight { .. } => within(error.into()),
+        _ => error.into(),
+    })?;
+    if !args.quiet.quiet {
+        let took = seconds(start.elapsed());
+        terminal::say(format_args!(
+            "{}: {}, {took}",
+            target.display(),
+            summary(&plan)
+        ));
+    }
+    Ok(())
+}
+
+/// Writes beside the target and puts the file in its place. Ctrl-C ends it after the piece
+/// that is being written, and nothing is left.
+fn write(args: &QuantizeArgs, plan: &Plan<'_>, target: &Path) -> Result<(), ToolError> {
+    let interrupt = Interrupt::install();
+    interrupt.make_gentle();
+    let out = NewFile::create(target)?;
+    let bar = Progress::bytes("quantize", plan.n_bytes(), args.quiet.quiet);
+    let out = plan.write(out, args.threads.n_threads(), |progress| {
+        bar.set(progress.written);
+        if interrupt.flag().is_cancelled() {
+            ControlFlow::Break(())
+        } else {
+            ControlFlow::Continue(())
+        }
+    })?;
+    out.finish()
+}
+
+/// The new file may not take the place of the one it is made from.
+fn refuse_source(file: &ModelFile, target: &Path) -> Result<(), Error> {
+    let Ok(target) = fs::canonicalize(target) else {
+        return Ok(());
+    };
+    let is_target = |path: &Path| fs::canonicalize(path).is_ok_and(|path| path == target);
+    if file.paths().any(is_target) {
+        let message = format!("{}: OUT is the file to read", target.display());
+        return Err(Error::usage(message));
+    }
+    Ok(())
+}
+
+/// Returns a line for each kind of row that does not fit the type it was to have.
+fn unfit(plan: &Plan<'_>) -> Vec<String> {
+    let mut kinds = BTreeMap::<_, Vec<&PlannedTensor<'_>>>::new();
+    for tensor in plan.tensors() {
+        if let Some(wanted) = tensor.unfit {
+            let kind = (wanted, tensor.source.n_cols());
+            kinds.entry(kind).or_default().push(tensor);
+        }
+    }
+    let line = |((wanted, n_cols), tensors): ((QuantType, u64), Vec<&PlannedTensor<'_>>)| {
+        let first = tensors[0];
+        let others = match tensors.len() - 1 {
+            0 => String::new(),
+            n => format!(" and {}", plural(n, "other")),
+        };
+        format!(
+            "note: rows of {n_cols} are no whole blocks of {wanted}: {}{others} {} {} instead",
+            one_line(&first.source.name),
+            if tensors.len() > 1 { "are" } else { "is" },
+            first.ty
+        )
+    };
+    kinds.into_iter().map(line).collect()
+}
+
+/// Returns all tensors with old and new types and sizes, and what they sum up to.
+fn table(plan: &Plan<'_>) -> String {
+    let tensors = plan.tensors();
+    let width = |tensor: &PlannedTensor<'_>| one_line(&tensor.source.name).chars().count();
+    let widest = tensors.iter().map(width).max().unwrap_or(0).clamp(6, 48);
+    let mut text = format!(
+        "{:<widest$}  {:<20}  {:<7}  {:>8}  {:<7}  {:>8}\n",
+        "tensor", "shape", "old", "", "new", ""
+    );
+    for tensor in tensors {
+        let source = &tensor.source;
+        let shape: Vec<u64> = source.ne.iter().rev().copied().collect();
+        let (old, new) = (bytes(source.n_bytes()), bytes(tensor.n_bytes()));
+        text.push_str(&format!(
+            "{:<widest$}  {:<20}  {:<7}  {old:>8}  {:<7}  {new:>8}\n",
+            one_line(&source.name),
+            format!("{shape:?}"),
+            source.ty.name(),
+            tensor.ty.name(),
+        ));
+    }
+    text.push_str(&format!("\n{}\n", summary(plan)));
+    text
+}
+
+fn summary(plan: &Plan<'_>) -> String {
+    let tensors = || plan.tensors().iter();
+    let n_weights: u64 = tensors()
+        .map(|t| t.source.n_cols() * t.source.n_rows())
+        .sum();
+    let old: u64 = tensors().map(|tensor| tensor.source.n_bytes()).sum();
+    let bits = |n_bytes: u64| 8.0 * n_bytes as f64 / n_weights.max(1) as f64;
+    format!(
+        "{} of {} ({:.2} bits per weight, before {:.2}), {} bytes of tensors",
+        bytes(plan.n_bytes()),
+        bytes(old),
+        bits(plan.n_bytes()),
+        bits(old),
+        plan.n_bytes()
+    )
+}

@@ -1,0 +1,123 @@
+//! What can be wrong with a request, a model or a file.
+
+use std::{io, path::PathBuf};
+
+use gguf_format::{GgmlType, GgufError};
+use quant_kernels::{KernelError, QuantType};
+use thiserror::Error;
+
+/// An error of this crate.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum ToolError {
+    /// The placement of types is known for other architectures only.
+    #[error("architecture `{found}`, expected `{expected}`")]
+    Architecture {
+        /// The one that is known.
+        expected: &'static str,
+        /// The one of the file, escaped.
+        found: String,
+    },
+    /// A choice of types does not read as one.
+    #[error("`{text}`: {reason}")]
+    TensorType {
+        /// What was given, escaped.
+        text: String,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// A choice of types is for tensors that are not there.
+    #[error("`{pattern}` matches none of the {n_tensors} tensors that can be quantized")]
+    NothingMatches {
+        /// The pattern, escaped.
+        pattern: String,
+        /// Tensors that it could have matched.
+        n_tensors: usize,
+    },
+    /// Weights were quantized before.
+    #[error(
+        "tensor `{name}` is {from} already, and {to} would lose more of it; quantize the \
+         original, or allow requantizing"
+    )]
+    Requantize {
+        /// Name of the tensor, escaped.
+        name: String,
+        /// Its type.
+        from: GgmlType,
+        /// The type that was planned.
+        to: QuantType,
+    },
+    /// Weights cannot be read.
+    #[error("tensor `{name}` is {ty}, which cannot be read")]
+    NotReadable {
+        /// Name of the tensor, escaped.
+        name: String,
+        /// Its type.
+        ty: GgmlType,
+    },
+    /// A source gave other data than its shape asks for.
+    #[error(
+        "tensor `{name}`: parts of {found} bytes, expected {expected} in equal parts of whole rows"
+    )]
+    Parts {
+        /// Name of the tensor, escaped.
+        name: String,
+        /// Bytes of its type and shape.
+        expected: u64,
+        /// Bytes given.
+        found: u64,
+    },
+    /// A weight cannot be quantized.
+    #[error("tensor `{name}`, row {row}, column {column} (both from 0)")]
+    Weight {
+        /// Name of the tensor, escaped.
+        name: String,
+        /// Row, counted through all experts.
+        row: u64,
+        /// Column in the row.
+        column: u64,
+        /// What is wrong.
+        source: KernelError,
+    },
+    /// A type or a row that no quantizer writes.
+    #[error(transparent)]
+    Kernel(#[from] KernelError),
+    /// Metadata of the source, or writing the result.
+    #[error(transparent)]
+    Gguf(#[from] GgufError),
+    /// The system refused something.
+    #[error("{path}: cannot be {action}")]
+    Io {
+        /// Which file.
+        path: PathBuf,
+        /// What was tried.
+        action: &'static str,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// The threads could not be started.
+    #[error("cannot start {n_threads} threads: {reason}")]
+    Threads {
+        /// Threads asked for.
+        n_threads: usize,
+        /// What the system said.
+        reason: String,
+    },
+    /// The caller wished to stop.
+    #[error("interrupted")]
+    Interrupted,
+}
+
+/// Returns a name from a file as part of a message: escaped, and not longer than a line.
+pub(crate) fn quote(name: &str) -> String {
+    const LONGEST: usize = 80;
+    let mut quoted: String = name
+        .chars()
+        .take(LONGEST)
+        .flat_map(char::escape_debug)
+        .collect();
+    if name.chars().nth(LONGEST).is_some() {
+        quoted.push('…');
+    }
+    quoted
+}

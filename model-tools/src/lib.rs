@@ -1,0 +1,31 @@
+#![doc = include_str!("../README.md")]
+//!
+//! # From a model to a smaller one
+//!
+//! | step | type | errors |
+//! |---|---|---|
+//! | what there is | [`Source`] | the file is no `qwen3moe`, or its metadata lack a count |
+//! | what becomes of it | [`Plan`] | a type that cannot be written or read, a pattern that matches nothing, quantized weights without leave |
+//! | the bytes | [`Plan::write`] | a weight that is not finite, the output that fails |
+//! | the file | [`NewFile`] | the path |
+//!
+//! A plan says all types and the size before anything is written. Writing reads the weights
+//! where they lie, a few million at a time, and holds no more of them than that, so a model
+//! may be far larger than memory. The bytes depend on the source and the plan alone, not on
+//! the number of threads.
+
+#![forbid(unsafe_code)]
+
+mod error;
+mod new_file;
+mod plan;
+mod quantize;
+mod source;
+mod tensor_type;
+
+pub use error::ToolError;
+pub use new_file::NewFile;
+pub use plan::{Plan, PlannedTensor, QuantizeOptions};
+pub use quantize::Progress;
+pub use source::{Source, SourceTensor};
+pub use tensor_type::TensorType;

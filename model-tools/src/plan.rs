@@ -1,0 +1,220 @@
+//! What becomes of each tensor.
+//!
+//! The mix places types as llama.cpp does (crate `type-mix`); the caller may choose others for
+//! some tensors. From the strongest: the embedding's and the output's own type, patterns in
+//! their order, the mix. Rows that are no whole blocks of the type get one that they fit.
+//! Only matrices are touched; a tensor that has its new type already is copied.
+
+use gguf_format::{GgmlType, GgufWriter};
+use moe_model::quant_type;
+use quant_kernels::QuantType;
+use type_mix::{Facts, Mix, Place, Role, fitting_type};
+
+use crate::{Source, SourceTensor, TensorType, ToolError, error::quote};
+
+/// The version of ggml's block formats, which every quantized file carries.
+const QUANTIZATION_VERSION: u32 = 2;
+
+/// What is wished of the new file.
+#[derive(Clone, Debug)]
+pub struct QuantizeOptions {
+    /// The types of the matrices.
+    pub mix: Mix,
+    /// Gives all matrices the type of most, without the mix's exceptions.
+    pub pure: bool,
+    /// The type of the output, also where the embedding serves as output.
+    pub output_tensor: Option<QuantType>,
+    /// The type of the token embedding.
+    pub token_embedding: Option<QuantType>,
+    /// Types of tensors by name; the first pattern that matches counts.
+    pub tensor_types: Vec<TensorType>,
+    /// Allows quantized weights to be quantized again.
+    pub allow_requantize: bool,
+}
+
+impl QuantizeOptions {
+    /// Takes a mix as it is.
+    #[must_use]
+    pub const fn new(mix: Mix) -> Self {
+        Self {
+            mix,
+            pure: false,
+            output_tensor: None,
+            token_embedding: None,
+            tensor_types: Vec::new(),
+            allow_requantize: false,
+        }
+    }
+
+    /// Returns the type that the matrix of a name is to have.
+    fn type_of(&self, name: &str, facts: &Facts) -> QuantType {
+        let place = Place::of(name);
+        let is_embedding = place.role == Role::TokenEmbd;
+        let is_output = place.role == Role::Output || (facts.tied && is_embedding);
+        let of_embedding = self.token_embedding.filter(|_| is_embedding);
+        let of_output = self.output_tensor.filter(|_| is_output);
+        let by_name = || {
+            let mut choices = self.tensor_types.iter();
+            choices
+                .find(|choice| choice.matches(name))
+                .map(TensorType::ty)
+        };
+        of_embedding
+            .or(of_output)
+            .or_else(by_name)
+            .unwrap_or_else(|| match self.pure {
+                true => self.mix.base(),
+                false => self.mix.type_of(place, facts),
+            })
+    }
+}
+
+/// What becomes of a tensor.
+#[derive(Clone, Debug)]
+pub struct PlannedTensor<'a> {
+    /// What it is.
+    pub source: SourceTensor<'a>,
+    /// Its new type.
+    pub ty: GgmlType,
+    /// The type it was to have, where its rows do not fit that.
+    pub unfit: Option<QuantType>,
+    /// How it is converted; `None` if it is copied.
+    pub(crate) conversion: Option<Conversion>,
+}
+
+/// From one type to another.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Conversion {
+    pub(crate) from: QuantType,
+    pub(crate) to: QuantType,
+}
+
+/// A new file, known in every respect but its weights.
+#[derive(Clone, Debug)]
+pub struct Plan<'a> {
+    pub(crate) header: GgufWriter,
+    tensors: Vec<PlannedTensor<'a>>,
+}
+
+impl<'a> Plan<'a> {
+    /// Decides the type of every tensor.
+    ///
+    /// # Errors
+    /// A pattern matches nothing; a type cannot be written, or one of the source not be read;
+    /// weights are quantized already and that is not allowed; each naming the tensor.
+    pub fn new(source: Source<'a>, options: &QuantizeOptions) -> Result<Self, ToolError> {
+        check_patterns(&source, options)?;
+        let facts = source.facts();
+        let mut header = source.metadata.clone();
+        header.set("general.quantization_version", QUANTIZATION_VERSION)?;
+        header.set("general.file_type", options.mix.file_type())?;
+        let mut tensors = Vec::with_capacity(source.tensors.len());
+        for tensor in source.tensors {
+            let wanted = tensor
+                .is_quantizable()
+                .then(|| options.type_of(&tensor.name, &facts));
+            let planned = PlannedTensor::new(tensor, wanted, options.allow_requantize)?;
+            header.tensor(&planned.source.name, &planned.source.ne, planned.ty)?;
+            tensors.push(planned);
+        }
+        Ok(Self { header, tensors })
+    }
+
+    /// Returns the tensors, in the order of the file.
+    #[must_use]
+    pub fn tensors(&self) -> &[PlannedTensor<'a>] {
+        &self.tensors
+    }
+
+    /// Returns the bytes of all tensors together; the file has those of the metadata besides.
+    #[must_use]
+    pub fn n_bytes(&self) -> u64 {
+        self.tensors.iter().map(PlannedTensor::n_bytes).sum()
+    }
+}
+
+impl<'a> PlannedTensor<'a> {
+    /// Decides how a tensor is to become `wanted`, or stay what it is.
+    fn new(
+        source: SourceTensor<'a>,
+        wanted: Option<QuantType>,
+        allow_requantize: bool,
+    ) -> Result<Self, ToolError> {
+        source.check_parts()?;
+        let copied = |source: SourceTensor<'a>, unfit| Self {
+            ty: source.ty,
+            source,
+            unfit,
+            conversion: None,
+        };
+        let Some(wanted) = wanted else {
+            return Ok(copied(source, None));
+        };
+        let to = fitting_type(wanted, source.n_cols());
+        let unfit = (to != wanted).then_some(wanted);
+        let ty = ggml_type(to);
+        if ty == source.ty {
+            return Ok(copied(source, unfit));
+        }
+        let from = quant_type(source.ty).ok_or_else(|| ToolError::NotReadable {
+            name: quote(&source.name),
+            ty: source.ty,
+        })?;
+        if from.block_len() > 1 && !allow_requantize {
+            return Err(ToolError::Requantize {
+                name: quote(&source.name),
+                from: source.ty,
+                to,
+            });
+        }
+        // Tells by nothing at all whether the type can be written.
+        quant_kernels::quantize_row(to, &[], &mut [])?;
+        Ok(Self {
+            source,
+            ty,
+            unfit,
+            conversion: Some(Conversion { from, to }),
+        })
+    }
+
+    /// Returns the bytes it will have.
+    #[must_use]
+    pub fn n_bytes(&self) -> u64 {
+        let n_weights = self.source.n_cols() * self.source.n_rows();
+        n_weights / self.ty.block_len() * self.ty.block_bytes()
+    }
+}
+
+fn check_patterns(source: &Source<'_>, options: &QuantizeOptions) -> Result<(), ToolError> {
+    let quantizable = || {
+        source
+            .tensors
+            .iter()
+            .filter(|tensor| tensor.is_quantizable())
+    };
+    for choice in &options.tensor_types {
+        if !quantizable().any(|tensor| choice.matches(&tensor.name)) {
+            return Err(ToolError::NothingMatches {
+                pattern: quote(choice.pattern()),
+                n_tensors: quantizable().count(),
+            });
+        }
+    }
+    Ok(())
+}
+
+fn ggml_type(ty: QuantType) -> GgmlType {
+    GgmlType::from_name(ty.name()).expect("every type with kernels is one of ggml's")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn types_have_the_same_names_in_file_and_kernels() {
+        for ty in QuantType::ALL {
+            assert_eq!(quant_type(ggml_type(ty)), Some(ty));
+        }
+    }
+}
