@@ -76,6 +76,12 @@ pub enum KernelError {
         /// Index of the first such value in the row.
         idx: usize,
     },
+    /// The importance of a weight is no measure: it is negative, infinite or NaN.
+    #[error("importance {idx} of the row is negative, infinite or NaN")]
+    Importance {
+        /// Index of the first such number in the row.
+        idx: usize,
+    },
     /// No cache type has this name.
     #[error("unknown cache type `{name}`, expected f32, f16, bf16 or q8_0")]
     UnknownKvType {

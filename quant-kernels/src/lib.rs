@@ -152,4 +152,4 @@ pub use math::{Norm, Term};
 pub use matrix::{MatMut, MatRef};
 pub use product::Product;
 pub use quant_type::{ActivationForm, QuantType};
-pub use quantize::quantize_row;
+pub use quantize::{quantize_row, quantize_row_weighted};

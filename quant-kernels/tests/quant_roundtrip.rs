@@ -5,7 +5,7 @@
 use std::{fs, path::Path};
 
 use proptest::{collection::vec, prelude::*};
-use quant_kernels::{KernelError, QuantType, dequantize_row, quantize_row};
+use quant_kernels::{KernelError, QuantType, dequantize_row, quantize_row, quantize_row_weighted};
 use safetensors::SafeTensors;
 
 /// The types that can be written besides F32, which has no error.
@@ -119,6 +119,102 @@ fn zeros_become_zero_bytes() {
     for ty in WRITABLE {
         let blocks = quantize(ty, &[0.0; 512]).unwrap();
         assert!(blocks.iter().all(|&byte| byte == 0), "{ty}");
+    }
+}
+
+/// Types that have something to choose and so heed what matters.
+const HEEDFUL: [QuantType; 11] = [
+    QuantType::Q4_0,
+    QuantType::Q4_1,
+    QuantType::Q5_0,
+    QuantType::Q5_1,
+    QuantType::Q2_K,
+    QuantType::Q3_K,
+    QuantType::Q4_K,
+    QuantType::Q5_K,
+    QuantType::Q6_K,
+    QuantType::IQ4_NL,
+    QuantType::IQ4_XS,
+];
+
+/// Σp(a − b)².
+fn weighted_error(a: &[f32], b: &[f32], importance: &[f32]) -> f64 {
+    let pairs = a.iter().zip(b).zip(importance);
+    pairs
+        .map(|((a, b), p)| f64::from(*p) * (f64::from(*a) - f64::from(*b)).powi(2))
+        .sum()
+}
+
+fn quantize_weighted(ty: QuantType, row: &[f32], importance: &[f32]) -> Vec<u8> {
+    let mut blocks = vec![0xaa; ty.row_bytes(row.len()).unwrap()];
+    quantize_row_weighted(ty, row, importance, &mut blocks).unwrap();
+    blocks
+}
+
+/// Importance as activations have it: most columns alike, few of a hundred times the square.
+fn uneven(len: usize) -> Vec<f32> {
+    let of = |i: usize| {
+        if i.is_multiple_of(29) {
+            100.0
+        } else {
+            1.0 + (i % 5) as f32
+        }
+    };
+    (0..len).map(of).collect()
+}
+
+#[test]
+fn importance_lowers_the_error_where_it_counts() {
+    let rows = source();
+    let importance = uneven(1024);
+    for ty in HEEDFUL {
+        let (mut plain, mut weighted) = (0.0, 0.0);
+        // Normal and heavy-tailed rows; in the others there is little to choose.
+        for row in &rows[..2] {
+            let mut back = vec![0.0; row.len()];
+            dequantize_row(ty, &quantize_weighted(ty, row, &importance), &mut back);
+            weighted += weighted_error(row, &back, &importance);
+            plain += weighted_error(row, &there_and_back(ty, row), &importance);
+        }
+        assert!(weighted < 0.95 * plain, "{ty}: {weighted} against {plain}");
+    }
+}
+
+#[test]
+fn importance_without_differences_changes_nothing() {
+    for ty in WRITABLE {
+        for row in source() {
+            let plain = quantize(ty, &row).unwrap();
+            for same in [0.0, 1e-30, 1.0, 1e30, f32::MAX] {
+                let blocks = quantize_weighted(ty, &row, &[same; 1024]);
+                assert!(blocks == plain, "{ty}, {same}");
+            }
+        }
+    }
+}
+
+#[test]
+fn weights_that_do_not_matter_are_kept_all_the_same() {
+    let row: Vec<f32> = (0..256).map(|i| ((i * 37) % 101) as f32 - 50.0).collect();
+    let importance: Vec<f32> = (0..256).map(|i| f32::from(u8::from(i < 100))).collect();
+    for ty in HEEDFUL {
+        let mut back = vec![0.0; 256];
+        dequantize_row(ty, &quantize_weighted(ty, &row, &importance), &mut back);
+        let error = rmse(&row[128..], &back[128..]);
+        assert!(
+            error < 0.3 * rmse(&row[128..], &[0.0; 128]),
+            "{ty}: {error}"
+        );
+    }
+}
+
+#[test]
+fn importance_that_measures_nothing_is_refused() {
+    for bad in [-1.0, f32::NAN, f32::INFINITY] {
+        let mut importance = [1.0; 256];
+        importance[13] = bad;
+        let found = quantize_row_weighted(QuantType::Q4_0, &[1.0; 256], &importance, &mut [0; 144]);
+        assert_eq!(found, Err(KernelError::Importance { idx: 13 }));
     }
 }
 

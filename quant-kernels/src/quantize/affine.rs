@@ -12,6 +12,8 @@
 //!     keep the pair that explains most of Σy²
 //! ```
 //!
+//! All sums count each weight by its importance.
+//!
 //! The K types store the offset as an unsigned minimum that is subtracted, so there m ≤
 //! 0, and scales and minimums are integers times two half-precision factors. Both
 //! integers of a sub-block are the best of nine pairs round their ideal; after that the
@@ -21,8 +23,8 @@
 use crate::blocks::F16Le;
 
 use super::{
-    SMALLEST,
-    lanes::{Moments, moments, nearest_within, range, squared_error, sum},
+    SMALLEST, Subs,
+    lanes::{Moments, moments, nearest_within, range, squared_error, sum, weighted_sum},
     symmetric::{inverse, nonzero_half},
 };
 
@@ -45,7 +47,11 @@ struct Line {
 }
 
 /// Chooses scale, offset and codes from 0 to `top` of a block with factors of its own.
-pub(super) fn block(x: &[f32; 32], top: f32) -> (F16Le, F16Le, [u8; 32]) {
+pub(super) fn block(
+    x: &[f32; 32],
+    importance: &[f32; 32],
+    top: f32,
+) -> (F16Le, F16Le, [u8; 32]) {
     let (low, high) = range(x);
     let plain = Line {
         scale: (high - low) / top,
@@ -53,14 +59,16 @@ pub(super) fn block(x: &[f32; 32], top: f32) -> (F16Le, F16Le, [u8; 32]) {
         top,
     }
     .rounded();
-    let searched = best_line(x, top, f32::INFINITY).rounded();
+    let searched = best_line(x, importance, top, f32::INFINITY).rounded();
     // Where half precision is too coarse for either, zero is the better choice.
     let zero = Line {
         scale: 0.0,
         offset: 0.0,
         top,
     };
-    let best = plain.better_of(searched, x).better_of(zero, x);
+    let best = plain
+        .better_of(searched, x, importance)
+        .better_of(zero, x, importance);
     (
         F16Le::from_f32(best.scale),
         F16Le::from_f32(best.offset),
@@ -71,11 +79,13 @@ pub(super) fn block(x: &[f32; 32], top: f32) -> (F16Le, F16Le, [u8; 32]) {
 /// Chooses factors, integer scales and minimums up to `top_scale`, and codes up to `top`.
 pub(super) fn super_block<const N: usize, const S: usize>(
     x: &[f32; 256],
+    importance: &[f32; 256],
     top: f32,
     top_scale: f32,
 ) -> AffineSuper<S> {
-    let subs: &[[f32; N]; S] = x.as_chunks().0.try_into().expect("N · S is 256");
-    let ideal: [Line; S] = std::array::from_fn(|s| best_line(&subs[s], top, 0.0));
+    let subs = Subs::<N, S>::new(x, importance);
+    let ideal: [Line; S] =
+        std::array::from_fn(|s| best_line(&subs.x[s], &subs.p[s], top, 0.0));
     let scale = ideal.iter().fold(0.0, |most, line| line.scale.max(most));
     let min = ideal
         .iter()
@@ -83,9 +93,9 @@ pub(super) fn super_block<const N: usize, const S: usize>(
     let d = nonzero_half(scale / top_scale);
     let dmin = nonzero_half(min / top_scale);
 
-    let first = Fit::new(subs, &ideal, d, dmin, top_scale);
-    let (d, dmin) = first.refit(subs, top);
-    let second = Fit::new(subs, &ideal, d, dmin, top_scale);
+    let first = Fit::new(&subs, &ideal, d, dmin, top_scale);
+    let (d, dmin) = first.refit(&subs, top);
+    let second = Fit::new(&subs, &ideal, d, dmin, top_scale);
     let best = if second.error < first.error {
         second
     } else {
@@ -94,7 +104,7 @@ pub(super) fn super_block<const N: usize, const S: usize>(
 
     let mut codes = [0; 256];
     for s in 0..S {
-        codes[N * s..N * (s + 1)].copy_from_slice(&best.line(s, top).codes(&subs[s]));
+        codes[N * s..N * (s + 1)].copy_from_slice(&best.line(s, top).codes(&subs.x[s]));
     }
     let Fit {
         d,
@@ -131,14 +141,19 @@ impl Line {
     }
 
     #[inline]
-    fn error<const N: usize>(self, x: &[f32; N]) -> f32 {
+    fn error<const N: usize>(self, x: &[f32; N], importance: &[f32; N]) -> f32 {
         let level = self.level();
-        squared_error(x, |w| self.scale * level(w) + self.offset)
+        squared_error(x, importance, |w| self.scale * level(w) + self.offset)
     }
 
     /// Returns the line that leaves less error, `self` on ties.
-    fn better_of<const N: usize>(self, other: Self, x: &[f32; N]) -> Self {
-        if other.error(x) < self.error(x) {
+    fn better_of<const N: usize>(
+        self,
+        other: Self,
+        x: &[f32; N],
+        importance: &[f32; N],
+    ) -> Self {
+        if other.error(x, importance) < self.error(x, importance) {
             other
         } else {
             self
@@ -163,7 +178,7 @@ struct Fit<const S: usize> {
 impl<const S: usize> Fit<S> {
     /// Chooses the integers for given factors.
     fn new<const N: usize>(
-        subs: &[[f32; N]; S],
+        subs: &Subs<'_, N, S>,
         ideal: &[Line; S],
         d: F16Le,
         dmin: F16Le,
@@ -181,7 +196,7 @@ impl<const S: usize> Fit<S> {
             let top = ideal[s].top;
             let scale = nearest_within(ideal[s].scale * inverse(d), 0.0, top_scale);
             let min = nearest_within(-ideal[s].offset * inverse(dmin), 0.0, top_scale);
-            let mut best = (squared_error(&subs[s], |_| 0.0), 0.0, 0.0);
+            let mut best = (squared_error(&subs.x[s], &subs.p[s], |_| 0.0), 0.0, 0.0);
             for i in [0.0, -1.0, 1.0] {
                 for j in [0.0, -1.0, 1.0] {
                     let scale = (scale + i).clamp(0.0, top_scale);
@@ -191,7 +206,7 @@ impl<const S: usize> Fit<S> {
                         offset: -dmin * min,
                         top,
                     };
-                    let error = line.error(&subs[s]);
+                    let error = line.error(&subs.x[s], &subs.p[s]);
                     best = if error < best.0 {
                         (error, scale, min)
                     } else {
@@ -217,16 +232,17 @@ impl<const S: usize> Fit<S> {
 
     /// Returns the best factors for the integers and the levels they lead to: least
     /// squares of `x = d · a − dmin · b` over all weights, a = scale · l and b = min.
-    fn refit<const N: usize>(&self, subs: &[[f32; N]; S], top: f32) -> (F16Le, F16Le) {
+    fn refit<const N: usize>(&self, subs: &Subs<'_, N, S>, top: f32) -> (F16Le, F16Le) {
         let (mut aa, mut ab, mut bb, mut xa, mut xb) = (0.0f64, 0.0, 0.0, 0.0, 0.0);
         for s in 0..S {
-            let sums = moments(&subs[s], self.line(s, top).level());
+            let (x, p) = (&subs.x[s], &subs.p[s]);
+            let sums = moments(x, p, self.line(s, top).level());
             let (scale, min) = (f64::from(self.scales[s]), f64::from(self.mins[s]));
             aa += scale * scale * f64::from(sums.ll);
             ab += scale * min * f64::from(sums.l);
-            bb += min * min * N as f64;
+            bb += min * min * f64::from(sum(p));
             xa += scale * f64::from(sums.xl);
-            xb += min * f64::from(sum(&subs[s]));
+            xb += min * f64::from(weighted_sum(x, p));
         }
         let determinant = aa * bb - ab * ab;
         let (d, dmin) = if determinant > 0.0 {
@@ -248,7 +264,12 @@ impl<const S: usize> Fit<S> {
 }
 
 /// Searches scale and offset of one sub-block, the offset at most `most`.
-fn best_line<const N: usize>(x: &[f32; N], top: f32, most: f32) -> Line {
+fn best_line<const N: usize>(
+    x: &[f32; N],
+    importance: &[f32; N],
+    top: f32,
+    most: f32,
+) -> Line {
     let (low, high) = range(x);
     let base = low.min(most);
     let span = high - base;
@@ -264,7 +285,7 @@ fn best_line<const N: usize>(x: &[f32; N], top: f32, most: f32) -> Line {
     for y in &mut y {
         *y -= base;
     }
-    let (n, sum_y) = (N as f32, sum(&y));
+    let (n, sum_y) = (sum(importance), weighted_sum(&y, importance));
     let mut explained = 0.0;
     for trial in -10..=10 {
         let shifted = Line {
@@ -272,7 +293,7 @@ fn best_line<const N: usize>(x: &[f32; N], top: f32, most: f32) -> Line {
             offset: 0.0,
             top,
         };
-        let Moments { l, ll, xl: yl } = moments(&y, shifted.level());
+        let Moments { l, ll, xl: yl } = moments(&y, importance, shifted.level());
         let determinant = n * ll - l * l;
         let (mut scale, mut offset) = (yl / ll, 0.0);
         if determinant > 0.0 {

@@ -1,27 +1,33 @@
 //! Sums over sub-blocks in a fixed order that vectorises: eight partial sums by index
 //! modulo 8, folded in pairs.
 
-/// What least squares needs to know of weights x and the levels l they round to.
+/// What least squares needs to know of weights x, their importance p, and the levels l they
+/// round to.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Moments {
-    /// Σl.
+    /// Σpl.
     pub(super) l: f32,
-    /// Σl².
+    /// Σpl².
     pub(super) ll: f32,
-    /// Σxl.
+    /// Σpxl.
     pub(super) xl: f32,
 }
 
 /// Returns the moments of `x` and `level(x)`.
 #[inline]
-pub(super) fn moments<const N: usize>(x: &[f32; N], level: impl Fn(f32) -> f32) -> Moments {
+pub(super) fn moments<const N: usize>(
+    x: &[f32; N],
+    importance: &[f32; N],
+    level: impl Fn(f32) -> f32,
+) -> Moments {
     let (mut l, mut ll, mut xl) = ([0.0; 8], [0.0; 8], [0.0; 8]);
-    for x in x.as_chunks::<8>().0 {
+    for (x, p) in x.as_chunks::<8>().0.iter().zip(importance.as_chunks::<8>().0) {
         for i in 0..8 {
             let level = level(x[i]);
-            l[i] += level;
-            ll[i] += level * level;
-            xl[i] += level * x[i];
+            let weighted = p[i] * level;
+            l[i] += weighted;
+            ll[i] += weighted * level;
+            xl[i] += weighted * x[i];
         }
     }
     Moments {
@@ -31,20 +37,36 @@ pub(super) fn moments<const N: usize>(x: &[f32; N], level: impl Fn(f32) -> f32) 
     }
 }
 
-/// Returns Σ(x − weight(x))².
+/// Returns Σp(x − weight(x))².
 #[inline]
-pub(super) fn squared_error<const N: usize>(x: &[f32; N], weight: impl Fn(f32) -> f32) -> f32 {
+pub(super) fn squared_error<const N: usize>(
+    x: &[f32; N],
+    importance: &[f32; N],
+    weight: impl Fn(f32) -> f32,
+) -> f32 {
     let mut lanes = [0.0; 8];
-    for x in x.as_chunks::<8>().0 {
+    for (x, p) in x.as_chunks::<8>().0.iter().zip(importance.as_chunks::<8>().0) {
         for i in 0..8 {
             let residual = x[i] - weight(x[i]);
-            lanes[i] += residual * residual;
+            lanes[i] += p[i] * (residual * residual);
         }
     }
     fold(lanes)
 }
 
-/// Returns Σ x.
+/// Returns Σpx.
+#[inline]
+pub(super) fn weighted_sum<const N: usize>(x: &[f32; N], importance: &[f32; N]) -> f32 {
+    let mut lanes = [0.0; 8];
+    for (x, p) in x.as_chunks::<8>().0.iter().zip(importance.as_chunks::<8>().0) {
+        for i in 0..8 {
+            lanes[i] += p[i] * x[i];
+        }
+    }
+    fold(lanes)
+}
+
+/// Returns Σx.
 #[inline]
 pub(super) fn sum<const N: usize>(x: &[f32; N]) -> f32 {
     let mut lanes = [0.0; 8];
@@ -122,12 +144,15 @@ mod tests {
     fn sums_count_every_element_once() {
         let a: [f32; 16] = std::array::from_fn(|i| i as f32 - 20.0);
         assert_eq!(sum(&a), -200.0);
-        let moments = moments(&a, |x| 2.0 - x);
-        assert_eq!(
-            (moments.l, moments.ll, moments.xl),
-            (232.0, 3704.0, -3240.0)
-        );
-        assert_eq!(squared_error(&a, |x| x - 3.0), 144.0);
+        assert_eq!(weighted_sum(&a, &[3.0; 16]), -600.0);
+        for p in [1.0, 0.5] {
+            let moments = moments(&a, &[p; 16], |x| 2.0 - x);
+            assert_eq!(
+                (moments.l, moments.ll, moments.xl),
+                (p * 232.0, p * 3704.0, p * -3240.0)
+            );
+            assert_eq!(squared_error(&a, &[p; 16], |x| x - 3.0), p * 144.0);
+        }
         assert_eq!(range(&a), (-20.0, -5.0));
         assert_eq!(extreme(&a), -20.0);
     }

@@ -2,7 +2,8 @@
 //!
 //! The search tries scales near the one that maps the largest weight to the outermost
 //! level. For given levels l the best scale is Σxl / Σl², and it takes (Σxl)² / Σl² off
-//! the squared error, so one pass judges a candidate:
+//! the squared error, so one pass judges a candidate. All sums count each weight by its
+//! importance:
 //!
 //! ```text
 //! for t in -9..=9, for either outermost level
@@ -18,7 +19,7 @@
 use crate::blocks::F16Le;
 
 use super::{
-    SMALLEST,
+    SMALLEST, Subs,
     lanes::{Moments, extreme, moments, nearest_within, squared_error},
     levels::Levels,
 };
@@ -35,10 +36,14 @@ pub(super) struct SymmetricSuper<const S: usize> {
 }
 
 /// Chooses scale and codes of a block with a scale of its own.
-pub(super) fn block<L: Levels, const N: usize>(x: &[f32; N]) -> (F16Le, [u8; N]) {
+pub(super) fn block<L: Levels, const N: usize>(
+    x: &[f32; N],
+    importance: &[f32; N],
+) -> (F16Le, [u8; N]) {
     let plain = F16Le::from_f32(extreme(x) / L::LOW);
-    let searched = F16Le::from_f32(best_scale::<L, N>(x));
-    let better = error::<L, N>(x, searched.to_f32()) < error::<L, N>(x, plain.to_f32());
+    let searched = F16Le::from_f32(best_scale::<L, N>(x, importance));
+    let error = |d: F16Le| error::<L, N>(x, importance, d.to_f32());
+    let better = error(searched) < error(plain);
     let d = if better { searched } else { plain };
     (d, codes::<L, N>(x, d.to_f32()))
 }
@@ -46,10 +51,11 @@ pub(super) fn block<L: Levels, const N: usize>(x: &[f32; N]) -> (F16Le, [u8; N])
 /// Chooses factor, integer scales from `low_scale` to `-low_scale - 1`, and codes.
 pub(super) fn super_block<L: Levels, const N: usize, const S: usize>(
     x: &[f32; 256],
+    importance: &[f32; 256],
     low_scale: i8,
 ) -> SymmetricSuper<S> {
-    let subs: &[[f32; N]; S] = x.as_chunks().0.try_into().expect("N · S is 256");
-    let ideal: [f32; S] = std::array::from_fn(|s| best_scale::<L, N>(&subs[s]));
+    let subs = Subs::<N, S>::new(x, importance);
+    let ideal: [f32; S] = std::array::from_fn(|s| best_scale::<L, N>(&subs.x[s], &subs.p[s]));
     let mut largest = 0.0f32;
     for scale in ideal {
         largest = if scale.abs() > largest.abs() {
@@ -59,13 +65,13 @@ pub(super) fn super_block<L: Levels, const N: usize, const S: usize>(
         };
     }
     let first = Fit::new::<L, N>(
-        subs,
+        &subs,
         &ideal,
         nonzero_half(largest / f32::from(low_scale)),
         low_scale,
     );
-    let refitted = first.refit::<L, N>(subs);
-    let second = Fit::new::<L, N>(subs, &ideal, refitted, low_scale);
+    let refitted = first.refit::<L, N>(&subs);
+    let second = Fit::new::<L, N>(&subs, &ideal, refitted, low_scale);
     let best = if second.error < first.error {
         second
     } else {
@@ -75,7 +81,7 @@ pub(super) fn super_block<L: Levels, const N: usize, const S: usize>(
     let mut codes = [0; 256];
     for s in 0..S {
         let scale = best.d.to_f32() * f32::from(best.scales[s]);
-        codes[N * s..N * (s + 1)].copy_from_slice(&self::codes::<L, N>(&subs[s], scale));
+        codes[N * s..N * (s + 1)].copy_from_slice(&self::codes::<L, N>(&subs.x[s], scale));
     }
     SymmetricSuper {
         d: best.d,
@@ -95,11 +101,15 @@ pub(super) fn nonzero_half(value: f32) -> F16Le {
     }
 }
 
-/// Returns Σ(x − scale · level)².
+/// Returns Σp(x − scale · level)².
 #[inline]
-pub(super) fn error<L: Levels, const N: usize>(x: &[f32; N], scale: f32) -> f32 {
+pub(super) fn error<L: Levels, const N: usize>(
+    x: &[f32; N],
+    importance: &[f32; N],
+    scale: f32,
+) -> f32 {
     let inverse = inverse(scale);
-    squared_error(x, |w| scale * L::round(w * inverse))
+    squared_error(x, importance, |w| scale * L::round(w * inverse))
 }
 
 /// Returns the codes of the nearest levels.
@@ -118,7 +128,7 @@ struct Fit<const S: usize> {
 impl<const S: usize> Fit<S> {
     /// Chooses the integer scales for a given factor.
     fn new<L: Levels, const N: usize>(
-        subs: &[[f32; N]; S],
+        subs: &Subs<'_, N, S>,
         ideal: &[f32; S],
         d: F16Le,
         low_scale: i8,
@@ -134,7 +144,7 @@ impl<const S: usize> Fit<S> {
             let mut best = (f32::INFINITY, 0.0);
             for offset in [0.0, -1.0, 1.0] {
                 let scale = (centre + offset).clamp(low, -low - 1.0);
-                let error = error::<L, N>(&subs[s], d * scale);
+                let error = error::<L, N>(&subs.x[s], &subs.p[s], d * scale);
                 best = if error < best.0 { (error, scale) } else { best };
             }
             fit.error += best.0;
@@ -144,12 +154,12 @@ impl<const S: usize> Fit<S> {
     }
 
     /// Returns the best factor for the integer scales and the levels they lead to.
-    fn refit<L: Levels, const N: usize>(&self, subs: &[[f32; N]; S]) -> F16Le {
+    fn refit<L: Levels, const N: usize>(&self, subs: &Subs<'_, N, S>) -> F16Le {
         let (mut xl, mut ll) = (0.0f32, 0.0f32);
         for s in 0..S {
             let scale = f32::from(self.scales[s]);
             let inverse = inverse(self.d.to_f32() * scale);
-            let sums = moments(&subs[s], |w| L::round(w * inverse));
+            let sums = moments(&subs.x[s], &subs.p[s], |w| L::round(w * inverse));
             xl += scale * sums.xl;
             ll += scale * scale * sums.ll;
         }
@@ -162,7 +172,7 @@ impl<const S: usize> Fit<S> {
 }
 
 /// Searches the scale of one sub-block; 0 if all weights vanish.
-fn best_scale<L: Levels, const N: usize>(x: &[f32; N]) -> f32 {
+fn best_scale<L: Levels, const N: usize>(x: &[f32; N], importance: &[f32; N]) -> f32 {
     let largest = extreme(x);
     if largest.abs() < SMALLEST {
         return 0.0;
@@ -177,7 +187,7 @@ fn best_scale<L: Levels, const N: usize>(x: &[f32; N]) -> f32 {
         };
         let stretch = 1.0 + L::SPREAD * step as f32 / TRIALS as f32;
         let inverse = stretch * L::LOW / largest;
-        let Moments { xl, ll, .. } = moments(x, |w| L::round(w * inverse));
+        let Moments { xl, ll, .. } = moments(x, importance, |w| L::round(w * inverse));
         if ll > 0.0 && xl * xl > best.0 * ll {
             best = (xl * xl / ll, xl / ll);
         }
