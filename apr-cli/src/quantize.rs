@@ -2,14 +2,17 @@
 
 use std::{
     collections::BTreeMap,
-    fs,
+    fs::{self, File},
+    io::Read,
     ops::ControlFlow,
     path::{Path, PathBuf},
     time::Instant,
 };
 
 use clap::{Args, builder::BoolishValueParser};
-use model_tools::{NewFile, Plan, PlannedTensor, QuantizeOptions, Source, TensorType, ToolError};
+use model_tools::{
+    Importance, NewFile, Plan, PlannedTensor, QuantizeOptions, Source, TensorType, ToolError,
+};
 use moe_model::ModelFile;
 use quant_kernels::QuantType;
 use type_mix::Mix;
@@ -46,6 +49,10 @@ pub(crate) struct QuantizeArgs {
     /// Give all matrices the one type, without the exceptions that mixes make
     #[arg(long, env = "APR_PURE", value_parser = BoolishValueParser::new())]
     pure: bool,
+    /// File of importance matrices, as llama.cpp's imatrix writes them: the quantizers then
+    /// count errors by how much each column matters
+    #[arg(long, value_name = "FILE", env = "APR_IMATRIX")]
+    imatrix: Option<PathBuf>,
     /// Another type for tensors: a regular expression, found anywhere in their names, `=`, and
     /// the type. May be given several times; the first that matches counts
     #[arg(long, value_name = "PATTERN=TYPE", env = "APR_TENSOR_TYPE")]
@@ -108,9 +115,23 @@ pub(crate) fn run(args: &QuantizeArgs) -> Result<(), Error> {
     let within = Error::within(file.path());
     let gguf = file.gguf()?;
     let source = Source::from_gguf(&gguf).map_err(|error| within(error.into()))?;
-    let plan = Plan::new(source, &args.options(mix)).map_err(|error| within(error.into()))?;
+    let imatrix = args
+        .imatrix
+        .as_deref()
+        .map(ImportanceFile::open)
+        .transpose()?;
+    let imatrix = imatrix.as_ref().map(ImportanceFile::read).transpose()?;
+    let plan = Plan::new(source, &args.options(mix), imatrix.as_ref());
+    let plan = plan.map_err(|error| match (error, &args.imatrix) {
+        (error @ ToolError::Importance { .. }, Some(path)) => Error::within(path)(error.into()),
+        (error, _) => within(error.into()),
+    })?;
     if !args.quiet.quiet {
         unfit(&plan).iter().for_each(terminal::say);
+        let notes = imatrix
+            .iter()
+            .flat_map(|imatrix| unweighted(&plan, imatrix));
+        notes.for_each(terminal::say);
     }
     let Some(target) = target else {
         return Output::new().write(table(&plan).as_bytes());
@@ -118,8 +139,8 @@ pub(crate) fn run(args: &QuantizeArgs) -> Result<(), Error> {
     refuse_source(&file, target)?;
     let start = Instant::now();
     write(args, &plan, target).map_err(|error| match error {
-        // What is wrong with the source is said of the source.
         ToolError::Weight { .. } => within(error.into()),
+        ToolError::Gguf(_) => Error::within(target)(error.into()),
         _ => error.into(),
     })?;
     if !args.quiet.quiet {
@@ -187,6 +208,84 @@ fn unfit(plan: &Plan<'_>) -> Vec<String> {
         )
     };
     kinds.into_iter().map(line).collect()
+}
+
+/// Returns what is quantized as if all columns mattered alike, although there is an
+/// importance matrix.
+fn unweighted(plan: &Plan<'_>, imatrix: &Importance<'_>) -> Vec<String> {
+    let mut notes = Vec::new();
+    let lacking = plan
+        .tensors()
+        .iter()
+        .filter(|tensor| tensor.lacks_importance());
+    let lacking: Vec<&str> = lacking.map(|tensor| tensor.source.name.as_str()).collect();
+    if !lacking.is_empty() {
+        notes.push(format!("note: no importance for {}", some_of(&lacking)));
+    }
+    let weighted = plan.tensors().iter().filter(|tensor| tensor.is_weighted());
+    let unseen = weighted.filter_map(|tensor| {
+        let name = tensor.source.name.as_str();
+        let n = imatrix.unseen_experts(name).len();
+        (n > 0).then(|| format!("{} of {name}", plural(n, "expert")))
+    });
+    let unseen: Vec<String> = unseen.collect();
+    if !unseen.is_empty() {
+        let unseen: Vec<&str> = unseen.iter().map(String::as_str).collect();
+        notes.push(format!(
+            "note: the importance matrices know nothing of {}",
+            some_of(&unseen)
+        ));
+    }
+    notes
+}
+
+/// Returns the first few names, and how many there are besides.
+fn some_of(names: &[&str]) -> String {
+    const SHOWN: usize = 4;
+    let shown: Vec<_> = names
+        .iter()
+        .take(SHOWN)
+        .map(|name| one_line(name))
+        .collect();
+    match names.len().saturating_sub(SHOWN) {
+        0 => shown.join(", "),
+        n => format!("{} and {}", shown.join(", "), plural(n, "other")),
+    }
+}
+
+/// A file of importance matrices, in either of its forms.
+enum ImportanceFile {
+    Gguf(ModelFile),
+    Legacy(PathBuf, Vec<u8>),
+}
+
+impl ImportanceFile {
+    fn open(path: &Path) -> Result<Self, Error> {
+        let file = ModelFile::open(path)?;
+        let failed = |error| Error::io(path, "read", error);
+        let mut start = Vec::new();
+        let opened = File::open(path).map_err(failed)?;
+        opened.take(4).read_to_end(&mut start).map_err(failed)?;
+        if start == b"GGUF" {
+            return Ok(Self::Gguf(file));
+        }
+        let bytes = fs::read(path).map_err(failed)?;
+        Ok(Self::Legacy(path.to_owned(), bytes))
+    }
+
+    fn read(&self) -> Result<Importance<'_>, Error> {
+        let (path, importance) = match self {
+            Self::Gguf(file) => (file.path(), Importance::from_gguf(&file.gguf()?)),
+            Self::Legacy(path, bytes) => (path.as_path(), Importance::from_legacy(bytes)),
+        };
+        // Where the file lies is nobody's business who gets the model.
+        let name = path
+            .file_name()
+            .unwrap_or(path.as_os_str())
+            .to_string_lossy();
+        let importance = importance.map(|importance| importance.with_file_name(&name));
+        importance.map_err(|error| Error::within(path)(error.into()))
+    }
 }
 
 /// Returns all tensors with old and new types and sizes, and what they sum up to.

@@ -18,6 +18,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     let plan = Plan::new(
         Source::from_gguf(&gguf)?,
         &QuantizeOptions::new(mix.parse()?),
+        None,
     )?;
     let threads = available_parallelism().unwrap_or(NonZeroUsize::MIN);
     let out = NewFile::create(Path::new(output))?;

@@ -37,7 +37,7 @@ pub enum ToolError {
     /// Weights were quantized before.
     #[error(
         "tensor `{name}` is {from} already, and {to} would lose more of it; quantize the \
-         original, or allow requantizing"
+         original, or allow it (--allow-requantize)"
     )]
     Requantize {
         /// Name of the tensor, escaped.
@@ -46,6 +46,24 @@ pub enum ToolError {
         from: GgmlType,
         /// The type that was planned.
         to: QuantType,
+    },
+    /// An importance matrix is none, or one for another model.
+    #[error("importance of `{name}`: {reason}")]
+    Importance {
+        /// Name of the tensor, escaped.
+        name: String,
+        /// What is wrong.
+        reason: String,
+    },
+    /// A file of importance matrices ends too soon or contradicts itself.
+    #[error("{field} before byte {offset}: {reason}")]
+    ImportanceFile {
+        /// What was read.
+        field: String,
+        /// How far the file was read.
+        offset: u64,
+        /// What is wrong.
+        reason: String,
     },
     /// Weights cannot be read.
     #[error("tensor `{name}` is {ty}, which cannot be read")]

@@ -5,7 +5,8 @@
 //! | step | type | errors |
 //! |---|---|---|
 //! | what there is | [`Source`] | the file is no `qwen3moe`, or its metadata lack a count |
-//! | what becomes of it | [`Plan`] | a type that cannot be written or read, a pattern that matches nothing, quantized weights without leave |
+//! | what matters | [`Importance`] | the file is no importance matrix |
+//! | what becomes of it | [`Plan`] | a type that cannot be written or read, a pattern that matches nothing, quantized weights without leave, the importance of another model |
 //! | the bytes | [`Plan::write`] | a weight that is not finite, the output that fails |
 //! | the file | [`NewFile`] | the path |
 //!
@@ -17,6 +18,7 @@
 #![forbid(unsafe_code)]
 
 mod error;
+mod importance;
 mod new_file;
 mod plan;
 mod quantize;
@@ -24,6 +26,7 @@ mod source;
 mod tensor_type;
 
 pub use error::ToolError;
+pub use importance::Importance;
 pub use new_file::NewFile;
 pub use plan::{Plan, PlannedTensor, QuantizeOptions};
 pub use quantize::Progress;

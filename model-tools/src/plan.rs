@@ -10,7 +10,7 @@ use moe_model::quant_type;
 use quant_kernels::QuantType;
 use type_mix::{Facts, Mix, Place, Role, fitting_type};
 
-use crate::{Source, SourceTensor, TensorType, ToolError, error::quote};
+use crate::{Importance, Source, SourceTensor, TensorType, ToolError, error::quote};
 
 /// The version of ggml's block formats, which every quantized file carries.
 const QUANTIZATION_VERSION: u32 = 2;
@@ -79,14 +79,16 @@ pub struct PlannedTensor<'a> {
     /// The type it was to have, where its rows do not fit that.
     pub unfit: Option<QuantType>,
     /// How it is converted; `None` if it is copied.
-    pub(crate) conversion: Option<Conversion>,
+    pub(crate) conversion: Option<Conversion<'a>>,
 }
 
 /// From one type to another.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Conversion {
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Conversion<'a> {
     pub(crate) from: QuantType,
     pub(crate) to: QuantType,
+    /// How much each column of each expert matters, as little-endian F32.
+    pub(crate) importance: Option<&'a [u8]>,
 }
 
 /// A new file, known in every respect but its weights.
@@ -97,23 +99,41 @@ pub struct Plan<'a> {
 }
 
 impl<'a> Plan<'a> {
-    /// Decides the type of every tensor.
+    /// Decides the type of every tensor. Where `importance` is given, quantizers count errors
+    /// by it, and the mix may place types otherwise.
     ///
     /// # Errors
     /// A pattern matches nothing; a type cannot be written, or one of the source not be read;
-    /// weights are quantized already and that is not allowed; each naming the tensor.
-    pub fn new(source: Source<'a>, options: &QuantizeOptions) -> Result<Self, ToolError> {
+    /// weights are quantized already and that is not allowed; the importance is that of another
+    /// model; each naming the tensor.
+    pub fn new(
+        source: Source<'a>,
+        options: &QuantizeOptions,
+        importance: Option<&Importance<'a>>,
+    ) -> Result<Self, ToolError> {
         check_patterns(&source, options)?;
-        let facts = source.facts();
+        let facts = Facts {
+            has_importance: importance.is_some(),
+            ..source.facts()
+        };
         let mut header = source.metadata.clone();
         header.set("general.quantization_version", QUANTIZATION_VERSION)?;
         header.set("general.file_type", options.mix.file_type())?;
+        if let Some(importance) = importance {
+            importance.check_names(&source.tensors)?;
+            importance.describe(&mut header)?;
+        }
         let mut tensors = Vec::with_capacity(source.tensors.len());
         for tensor in source.tensors {
             let wanted = tensor
                 .is_quantizable()
                 .then(|| options.type_of(&tensor.name, &facts));
-            let planned = PlannedTensor::new(tensor, wanted, options.allow_requantize)?;
+            let of_columns = importance.map(|importance| importance.of(&tensor));
+            let of_columns = of_columns.transpose()?.flatten();
+            let mut planned = PlannedTensor::new(tensor, wanted, options.allow_requantize)?;
+            if let Some(conversion) = &mut planned.conversion {
+                conversion.importance = of_columns;
+            }
             header.tensor(&planned.source.name, &planned.source.ne, planned.ty)?;
             tensors.push(planned);
         }
@@ -173,7 +193,28 @@ impl<'a> PlannedTensor<'a> {
             source,
             ty,
             unfit,
-            conversion: Some(Conversion { from, to }),
+            conversion: Some(Conversion {
+                from,
+                to,
+                importance: None,
+            }),
+        })
+    }
+
+    /// Returns whether its columns count by their importance.
+    #[must_use]
+    pub fn is_weighted(&self) -> bool {
+        let importance = self.conversion.and_then(|conversion| conversion.importance);
+        importance.is_some()
+    }
+
+    /// Returns whether it is quantized as if all columns mattered alike, although its new type
+    /// could tell them apart.
+    #[must_use]
+    pub fn lacks_importance(&self) -> bool {
+        self.conversion.is_some_and(|conversion| {
+            let is_blind = matches!(conversion.to, QuantType::Q8_0 | QuantType::MXFP4);
+            conversion.importance.is_none() && conversion.to.block_len() > 1 && !is_blind
         })
     }
 

@@ -12,7 +12,7 @@ use std::{
 };
 
 use gguf_format::TensorDataWriter;
-use quant_kernels::{KernelError, QuantType, dequantize_row, quantize_row};
+use quant_kernels::{KernelError, QuantType, dequantize_row, quantize_row, quantize_row_weighted};
 use rayon::{ThreadPoolBuilder, prelude::*};
 
 use crate::{Plan, PlannedTensor, ToolError, error::quote, plan::Conversion};
@@ -101,7 +101,7 @@ impl<W: Write> Writing<'_, W> {
     fn convert(
         &mut self,
         tensor: &PlannedTensor<'_>,
-        conversion: Conversion,
+        conversion: Conversion<'_>,
     ) -> Result<(), ToolError> {
         let n_weights = tensor.source.n_cols() * tensor.source.n_rows();
         let chunk_bytes = bytes_of(conversion.to, CHUNK_LEN);
@@ -139,12 +139,13 @@ impl<W: Write> Writing<'_, W> {
 /// Converts the weights of a range, row by row.
 fn convert_chunk(
     tensor: &PlannedTensor<'_>,
-    Conversion { from, to }: Conversion,
+    conversion: Conversion<'_>,
     range: Range<u64>,
     mut out: &mut [u8],
 ) -> Result<(), ToolError> {
+    let Conversion { from, to, .. } = conversion;
     let n_cols = tensor.source.n_cols();
-    let mut weights = Vec::new();
+    let (mut weights, mut importance) = (Vec::new(), Vec::new());
     let mut at = range.start;
     while at < range.end {
         let (row, column) = (at / n_cols, at % n_cols);
@@ -152,7 +153,18 @@ fn convert_chunk(
         weights.resize(n as usize, 0.0);
         dequantize_row(from, tensor.bytes_at(from, at, n), &mut weights);
         let (blocks, rest) = out.split_at_mut(bytes_of(to, n));
-        quantize_row(to, &weights, blocks).map_err(|source| {
+        let quantized = match conversion.importance {
+            None => quantize_row(to, &weights, blocks),
+            Some(of_columns) => {
+                let matrix = row / tensor.source.ne.get(1).copied().unwrap_or(1);
+                let start = (matrix * n_cols + column) as usize;
+                let of_columns = &of_columns.as_chunks().0[start..start + n as usize];
+                importance.clear();
+                importance.extend(of_columns.iter().map(|&p| f32::from_le_bytes(p)));
+                quantize_row_weighted(to, &weights, &importance, blocks)
+            }
+        };
+        quantized.map_err(|source| {
             let idx = match source {
                 KernelError::NotFinite { idx } => idx as u64,
                 _ => 0,

@@ -67,7 +67,7 @@ fn gguf_file(entries: &[(&str, &[f32], &[f32])]) -> Vec<u8> {
 }
 
 /// A file of the older form.
-fn legacy_file(entries: &[(&str, &[f32])]) -> Vec<u8> {
+fn legacy_file(entries: &[Numbers<'_>]) -> Vec<u8> {
     let count = |n: usize| i32::try_from(n).unwrap().to_le_bytes();
     let mut file = count(entries.len()).to_vec();
     for (name, values) in entries {
@@ -172,10 +172,16 @@ fn refused(importance: Result<Importance<'_>, ToolError>) -> String {
     error.unwrap_err().to_string()
 }
 
+/// A matrix's name and its numbers.
+type Numbers<'a> = (&'a str, &'a [f32]);
+
+/// Name, dimensions and type of a tensor.
+type Shape<'a> = (&'a str, &'a [u64], GgmlType);
+
 #[test]
 fn a_file_of_another_model_is_refused_by_name() {
     let one = values(1);
-    let cases: [(&[(&str, &[f32])], &[&str]); 4] = [
+    let cases: [(&[Numbers<'_>], &[&str]); 4] = [
         (
             &[("blk.9.attn_q.weight", &one)],
             &["blk.9.attn_q.weight", "no such tensor"],
@@ -214,7 +220,7 @@ fn numbers_that_measure_nothing_are_refused() {
 
 #[test]
 fn sums_and_counts_belong_together() {
-    let write = |tensors: &[(&str, &[u64], GgmlType)]| {
+    let write = |tensors: &[Shape<'_>]| {
         let mut writer = GgufWriter::new();
         for (name, ne, ty) in tensors {
             writer.tensor(name, ne, *ty).unwrap();
@@ -229,7 +235,7 @@ fn sums_and_counts_belong_together() {
         writer.to_bytes(&data).unwrap()
     };
     use GgmlType::{F16, F32};
-    let cases: [(&[(&str, &[u64], GgmlType)], &str); 4] = [
+    let cases: [(&[Shape<'_>], &str); 4] = [
         (&[("a.in_sum2", &[8], F32)], "no counts"),
         (&[("a.counts", &[8], F32)], "no sums"),
         (&[("a.in_sum2", &[8], F16), ("a.counts", &[1], F32)], "F32"),

@@ -32,7 +32,7 @@ fn quantize(
     options: &QuantizeOptions,
     n_threads: usize,
 ) -> Result<Vec<u8>, ToolError> {
-    let plan = Plan::new(Source::from_gguf(&set(bytes))?, options)?;
+    let plan = Plan::new(Source::from_gguf(&set(bytes))?, options, None)?;
     let n_threads = NonZeroUsize::new(n_threads).unwrap();
     let file = plan.write(Vec::new(), n_threads, |_| ControlFlow::Continue(()))?;
     let n_bytes: usize = set(&file).tensors().map(|tensor| tensor.data.len()).sum();
@@ -180,7 +180,7 @@ fn shards_become_one_file_that_is_no_shard() {
     let parsed = shards.iter().map(|shard| Gguf::parse(shard).unwrap());
     let split = GgufSet::new(parsed.collect()).unwrap();
     let options = QuantizeOptions::new(Mix::Q8_0);
-    let plan = Plan::new(Source::from_gguf(&split).unwrap(), &options).unwrap();
+    let plan = Plan::new(Source::from_gguf(&split).unwrap(), &options, None).unwrap();
     let file = plan.write(Vec::new(), NonZeroUsize::MIN, |_| ControlFlow::Continue(()));
     assert!(file.unwrap() == quantize(&source, &options, 1).unwrap());
 }
@@ -252,7 +252,7 @@ fn rows_that_do_not_fit_are_said_and_get_another_type() {
     let source = model(Mix::BF16, narrow);
     let gguf = set(&source);
     let options = QuantizeOptions::new(Mix::Q4_K_S);
-    let plan = Plan::new(Source::from_gguf(&gguf).unwrap(), &options).unwrap();
+    let plan = Plan::new(Source::from_gguf(&gguf).unwrap(), &options, None).unwrap();
     for tensor in plan.tensors() {
         let is_narrow = tensor.source.name.contains("ffn_down_exps");
         assert_eq!(
@@ -345,13 +345,13 @@ fn experts_in_pieces_are_the_same_as_in_one() {
         tensor.parts = tensor.parts[0].chunks(part_len).collect();
     }
     let write = |source| {
-        let plan = Plan::new(source, &QuantizeOptions::new(Mix::Q4_K_M)).unwrap();
+        let plan = Plan::new(source, &QuantizeOptions::new(Mix::Q4_K_M), None).unwrap();
         plan.write(Vec::new(), NonZeroUsize::MIN, |_| ControlFlow::Continue(()))
             .unwrap()
     };
     assert!(write(pieces.clone()) == write(whole));
     pieces.tensors[3].parts[0] = &[0; 100];
-    let refused = Plan::new(pieces, &QuantizeOptions::new(Mix::Q4_K_M));
+    let refused = Plan::new(pieces, &QuantizeOptions::new(Mix::Q4_K_M), None);
     assert!(matches!(refused, Err(ToolError::Parts { .. })));
 }
 
@@ -360,7 +360,7 @@ fn the_observer_sees_all_bytes_and_can_end_the_work() {
     let bytes = tiny();
     let gguf = set(&bytes);
     let options = QuantizeOptions::new(Mix::Q8_0);
-    let plan = Plan::new(Source::from_gguf(&gguf).unwrap(), &options).unwrap();
+    let plan = Plan::new(Source::from_gguf(&gguf).unwrap(), &options, None).unwrap();
     let mut last = None;
     plan.write(Vec::new(), NonZeroUsize::MIN, |progress| {
         last = Some(progress);
