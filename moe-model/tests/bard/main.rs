@@ -6,7 +6,6 @@
 mod builtin;
 mod folder;
 mod greedy;
-mod mixes;
 mod perplexities;
 mod rows;
 mod score;

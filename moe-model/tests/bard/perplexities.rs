@@ -1,6 +1,9 @@
-//! Perplexities against those of llama.cpp, for every mix of its list.
+//! Perplexities of what `apr quantize` writes against those of llama.cpp's quantizer, for
+//! every mix of its list.
 
 use std::{
+    num::NonZeroUsize,
+    ops::ControlFlow,
     path::Path,
     sync::{
         Mutex,
@@ -9,14 +12,14 @@ use std::{
     thread::{available_parallelism, scope},
 };
 
-use gguf_format::GgufSet;
+use gguf_format::{GgmlType, Gguf, GgufSet, GgufWriter};
+use model_tools::{Plan, QuantizeOptions, Source};
 use moe_model::{Model, ModelFile};
-use quant_kernels::QuantType;
+use quant_kernels::{QuantType, dequantize_row, quantize_row};
 use serde_json::Value;
 
 use crate::{
     folder::{cpu, folder, heldout_ids, json},
-    mixes::{quantize, requantize},
     score::{Base, Score, logits, score},
 };
 
@@ -89,9 +92,17 @@ fn check(row: &Row, whose: &str, ours: Score, bound: Bound) {
     );
 }
 
+/// Returns the file of a mix, if there is a quantizer for it.
+fn quantized(source: &GgufSet<'_>, mix: &str) -> Option<Vec<u8>> {
+    let options = QuantizeOptions::new(mix.parse().ok()?);
+    let plan = Plan::new(Source::from_gguf(source).unwrap(), &options, None).unwrap();
+    let written = plan.write(Vec::new(), NonZeroUsize::MIN, |_| ControlFlow::Continue(()));
+    Some(written.unwrap())
+}
+
 /// Checks the mix if there is a quantizer for it, and llama.cpp's own file if it is there.
 fn check_mix(row: &Row, source: &GgufSet<'_>, folder: &Path, base: &Base<'_>) -> bool {
-    let Some(made) = requantize(source, &row.mix, quantize) else {
+    let Some(made) = quantized(source, &row.mix) else {
         eprintln!("{:>9}: not checked, there is no quantizer", row.mix);
         return false;
     };
@@ -125,7 +136,7 @@ fn with_source(test: impl FnOnce(&Path, &[Row], &GgufSet<'_>, &Base<'_>)) {
     test(&folder, &rows, &gguf, &base);
 }
 
-/// Files made by our quantizer have the bytes of llama.cpp's, so the types are placed alike.
+/// Files made by our quantizer have as many bytes as llama.cpp's, so the types are placed alike.
 #[test]
 fn perplexities_are_those_of_llama_cpp() {
     with_source(|folder, rows, source, base| {
@@ -148,31 +159,52 @@ fn perplexities_are_those_of_llama_cpp() {
     });
 }
 
-/// Rounds `Q4_1` by ggml's rule: the smallest weight is the offset, and fifteen steps lead to
-/// the largest. Other types are left to our quantizer.
-fn quantize_as_ggml(ty: QuantType, row: &[f32], out: &mut [u8]) {
-    if ty != QuantType::Q4_1 {
-        return quantize(ty, row, out);
-    }
-    for (weights, block) in row.chunks(32).zip(out.chunks_mut(20)) {
+/// Rounds a row to `Q4_1` by ggml's rule: the smallest weight is the offset, and fifteen steps
+/// lead to the largest.
+fn q4_1_as_ggml(row: &[f32]) -> Vec<u8> {
+    let mut blocks = vec![0; row.len() / 32 * 20];
+    for (weights, block) in row.chunks(32).zip(blocks.chunks_mut(20)) {
         let min = weights.iter().copied().fold(f32::INFINITY, f32::min);
         let max = weights.iter().copied().fold(f32::NEG_INFINITY, f32::max);
         let step = (max - min) / 15.0;
         let inverse = if step == 0.0 { 0.0 } else { 1.0 / step };
         let level = |weight: f32| (((weight - min) * inverse + 0.5) as u8).min(15);
-        quantize(QuantType::F16, &[step, min], &mut block[..4]);
+        quantize_row(QuantType::F16, &[step, min], &mut block[..4]).unwrap();
         for (idx, byte) in block[4..].iter_mut().enumerate() {
             *byte = level(weights[idx]) | level(weights[idx + 16]) << 4;
         }
     }
+    blocks
+}
+
+/// Returns the file of `q4_1` with all `Q4_1` blocks made by ggml's rule.
+fn with_blocks_of_ggml(source: &GgufSet<'_>) -> Vec<u8> {
+    let ours = quantized(source, "q4_1").unwrap();
+    let ours = Gguf::parse(&ours).unwrap();
+    let mut writer = GgufWriter::new();
+    writer.set_all(ours.metadata()).unwrap();
+    let mut data = Vec::new();
+    for tensor in ours.tensors() {
+        let (name, ty) = (tensor.info.name(), tensor.info.ty());
+        writer.tensor(name, tensor.info.ne(), ty).unwrap();
+        data.push(if ty == GgmlType::Q4_1 {
+            let bf16 = source.tensor(name).unwrap().data;
+            let mut row = vec![0.0; bf16.len() / 2];
+            dequantize_row(QuantType::BF16, bf16, &mut row);
+            q4_1_as_ggml(&row)
+        } else {
+            tensor.data.to_vec()
+        });
+    }
+    let data: Vec<&[u8]> = data.iter().map(Vec::as_slice).collect();
+    writer.to_bytes(&data).unwrap()
 }
 
 #[test]
 fn ggml_blocks_of_q4_1_give_the_figure_of_llama_cpp() {
     with_source(|_, rows, source, base| {
         let row = rows.iter().find(|row| row.mix == "q4_1").unwrap();
-        let made = requantize(source, "q4_1", quantize_as_ggml).unwrap();
-        let made = ModelFile::from_bytes("q4_1", made);
+        let made = ModelFile::from_bytes("q4_1", with_blocks_of_ggml(source));
         check(row, "ggml's rule", score_of(&made, base), Bound::Near);
     });
 }
