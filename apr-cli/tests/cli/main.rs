@@ -5,6 +5,7 @@ mod chat;
 mod errors;
 mod files;
 mod measure;
+mod quantize;
 mod run;
 mod signals;
 
