@@ -36,6 +36,7 @@ use quant_kernels::{Cpu, Forms, MatMut, Norm, Product, Team};
 
 use crate::{
     Logits, Model, ModelError, Outputs, Place, Span, Stage, State, Workspace, attention, experts,
+    inputs::{InputsWatch, MatrixInputs},
     router::{Route, all_finite},
 };
 
@@ -113,6 +114,32 @@ pub fn forward_observed<'s>(
     Ok(logits.map_err(ModelError::of_the_only_one)?.of(0))
 }
 
+/// Continues the sequence of `state` by `tokens`, without logits, and shows `watcher` what
+/// every matrix of the layers is multiplied with, batch by batch and layer by layer.
+/// `observer` is shown every layer and may end the pass.
+///
+/// # Errors
+/// As [`forward_observed`].
+pub fn forward_inputs(
+    cpu: &Cpu,
+    model: &Model<'_>,
+    state: &mut State,
+    tokens: &[u32],
+    observer: &mut (dyn FnMut(LayerView<'_>) + Send),
+    watcher: &mut (dyn FnMut(MatrixInputs<'_>) + Send),
+) -> Result<(), ModelError> {
+    let State { cache, workspace } = state;
+    let span = Span {
+        cache,
+        tokens,
+        outputs: Outputs::None,
+    };
+    let watch = &mut InputsWatch::new(watcher);
+    let passed = pass(cpu, model, workspace, &mut [span], observer, Some(watch));
+    passed.map_err(ModelError::of_the_only_one)?;
+    Ok(())
+}
+
 /// Continues several sequences in one pass, each by the tokens of its span, and returns the
 /// logits that the spans ask for. `observer` is shown every layer of every batch and may end
 /// the pass.
@@ -131,6 +158,17 @@ pub fn forward_batch<'w>(
     spans: &mut [Span<'_>],
     observer: &mut (dyn FnMut(LayerView<'_>) + Send),
 ) -> Result<Logits<'w>, ModelError> {
+    pass(cpu, model, workspace, spans, observer, None)
+}
+
+fn pass<'w>(
+    cpu: &Cpu,
+    model: &Model<'_>,
+    workspace: &'w mut Workspace,
+    spans: &mut [Span<'_>],
+    observer: &mut (dyn FnMut(LayerView<'_>) + Send),
+    watch: Option<&mut InputsWatch<'_>>,
+) -> Result<Logits<'w>, ModelError> {
     check(model, workspace, spans)?;
     let (mut n_tokens, mut logits_len) = (0, 0);
     workspace.logits_ends.clear();
@@ -148,6 +186,7 @@ pub fn forward_batch<'w>(
             spans,
             b: workspace,
             observer,
+            watch,
             n_done: 0,
             n_tokens,
             logits_done: 0,
@@ -213,12 +252,14 @@ fn check_span(model: &Model<'_>, span: &Span<'_>) -> Result<(), ModelError> {
 }
 
 /// Spans on their way through the model, batch by batch.
-struct Pass<'p, 'a, 's> {
+struct Pass<'p, 'a, 's, 'w> {
     team: &'p Team<'p>,
     model: &'p Model<'a>,
     spans: &'p mut [Span<'s>],
     b: &'p mut Workspace,
     observer: &'p mut (dyn FnMut(LayerView<'_>) + Send),
+    /// Who wants to see what matrices are multiplied with.
+    watch: Option<&'p mut InputsWatch<'w>>,
     /// Tokens of the batches before, and of all.
     n_done: usize,
     n_tokens: usize,
@@ -226,7 +267,7 @@ struct Pass<'p, 'a, 's> {
     logits_done: usize,
 }
 
-impl Pass<'_, '_, '_> {
+impl Pass<'_, '_, '_, '_> {
     /// From token ids to the residual stream after the last layer.
     fn layers(&mut self) -> Result<(), ModelError> {
         let Self { team, model, .. } = *self;
@@ -238,12 +279,21 @@ impl Pass<'_, '_, '_> {
         team.done("embedding");
         self.expect(finite, Stage::Embedding, None)?;
         for (idx, layer) in model.weights().layers.iter().enumerate() {
+            if let Some(watch) = &mut self.watch {
+                watch.at_attention(team, config, (idx, layer), self.b);
+            }
             let finite = attention::forward(team, config, (idx, layer), self.spans, self.b);
             self.expect(finite, Stage::Attention, Some(idx))?;
+            if let Some(watch) = &mut self.watch {
+                watch.at_router(team, config, (idx, layer), self.b);
+            }
             let finite = experts::route(team, config, layer, self.b);
             self.expect(finite, Stage::Router, Some(idx))?;
             let finite = experts::forward(team, config, layer, self.b);
             self.expect(finite, Stage::Experts, Some(idx))?;
+            if let Some(watch) = &mut self.watch {
+                watch.after_experts(config, idx, self.b);
+            }
             self.show(idx)?;
         }
         Ok(())

@@ -56,6 +56,7 @@ mod error;
 mod experts;
 mod file;
 mod forward;
+mod inputs;
 mod kv_cache;
 mod model;
 mod names;
@@ -71,7 +72,10 @@ pub use batch::{Logits, Outputs, Place, Span};
 pub use config::Config;
 pub use error::{ModelError, Stage};
 pub use file::{ModelFile, Prefetch};
-pub use forward::{LayerView, forward_batch, forward_observed, forward_qwen3_moe, forward_with};
+pub use forward::{
+    LayerView, forward_batch, forward_inputs, forward_observed, forward_qwen3_moe, forward_with,
+};
+pub use inputs::{ExpertRow, MatrixInputs};
 pub use kv_cache::{KvCache, kv_bytes};
 pub use model::Model;
 pub use names::SUPPORTED_ARCHITECTURES;

@@ -6,6 +6,7 @@ mod edit;
 mod exactness;
 mod files;
 mod fixture;
+mod inputs;
 mod invariance;
 mod not_finite;
 mod phases;
