@@ -11,9 +11,9 @@ use quant_kernels::{Isa, KvType};
 
 use crate::{
     bench::BenchArgs, chat::ChatArgs, completions::CompletionsArgs, detokenize::DetokenizeArgs,
-    doctor::DoctorArgs, engine::usable_threads, error::Error, inspect::InspectArgs,
-    logits::LogitsArgs, perplexity::PerplexityArgs, quantize::QuantizeArgs, run::RunArgs,
-    tokenize::TokenizeArgs,
+    doctor::DoctorArgs, engine::usable_threads, error::Error, imatrix::ImatrixArgs,
+    inspect::InspectArgs, logits::LogitsArgs, perplexity::PerplexityArgs, quantize::QuantizeArgs,
+    run::RunArgs, tokenize::TokenizeArgs,
 };
 
 /// Run Qwen3-MoE models on a CPU: fast, exact, and with a model built in.
@@ -51,6 +51,8 @@ pub(crate) enum Command {
     Bench(BenchArgs),
     /// Write a GGUF file in other weight types, smaller and about as good
     Quantize(QuantizeArgs),
+    /// Find out from a text which columns of a model's matrices matter, for quantize
+    Imatrix(ImatrixArgs),
     /// Show what this machine offers and what is used of it
     Doctor(DoctorArgs),
     /// Print a completion script for a shell

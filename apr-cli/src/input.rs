@@ -145,6 +145,18 @@ impl PromptArgs {
         matches!(self, Self::Absent)
     }
 
+    /// Returns what the text is called: the name of its file, without the folder.
+    pub(crate) fn name(&self) -> String {
+        match self {
+            Self::Text(_) => "text".to_owned(),
+            Self::File(path) if path != Path::new("-") => {
+                let name = path.file_name().unwrap_or(path.as_os_str());
+                name.to_string_lossy().into_owned()
+            }
+            Self::File(_) | Self::Absent => "stdin".to_owned(),
+        }
+    }
+
     /// Returns the text, from stdin if no flag gives one and something is piped in.
     pub(crate) fn text(&self) -> Result<String, Error> {
         match self {

@@ -33,6 +33,7 @@ mod chat;
 mod completions;
 mod detokenize;
 mod doctor;
+mod imatrix;
 mod inspect;
 mod logits;
 mod perplexity;
@@ -104,6 +105,7 @@ fn dispatch(command: Command) -> Result<(), Error> {
         Command::Logits(args) => logits::run(&args),
         Command::Perplexity(args) => perplexity::run(&args),
         Command::Bench(args) => bench::run(&args),
+        Command::Imatrix(args) => imatrix::run(&args),
         Command::Quantize(args) => quantize::run(&args),
         Command::Doctor(args) => doctor::run(&args),
         Command::Completions(args) => completions::run(&args),

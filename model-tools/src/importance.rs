@@ -12,6 +12,9 @@
 //! nor the scale of the sums are looked at, except to find experts that have met nothing.
 
 mod legacy;
+mod sums;
+
+pub use self::sums::{ImportanceSums, Unseen};
 
 use std::collections::BTreeMap;
 

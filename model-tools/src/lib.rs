@@ -26,7 +26,7 @@ mod source;
 mod tensor_type;
 
 pub use error::ToolError;
-pub use importance::Importance;
+pub use importance::{Importance, ImportanceSums, Unseen};
 pub use new_file::NewFile;
 pub use plan::{Plan, PlannedTensor, QuantizeOptions};
 pub use quantize::Progress;

@@ -172,6 +172,45 @@ fn importance_is_read_and_what_it_lacks_is_said() {
 }
 
 #[test]
+fn a_text_makes_importance_for_the_quantizer() {
+    let folder = Folder::new(Geometry::TINY);
+    let [input, text, imatrix] = ["bf16.gguf", "text.txt", "i.gguf"].map(|name| folder.text(name));
+    fs::write(&text, "to be or not to be, that is the question ".repeat(4)).unwrap();
+    let args = [
+        "imatrix", "-m", &input, "-f", &text, "-o", &imatrix, "-c", "32",
+    ];
+    let made = done(&[&args[..], &["--chunks", "2"]].concat());
+    assert_eq!(
+        (made.status.code(), stdout(&made)),
+        (Some(0), ""),
+        "{}",
+        stderr(&made)
+    );
+    assert!(stderr(&made).contains("16 importance matrices from 2 chunks of 32 tokens"));
+    let record = json(&["inspect", "--json", "-m", &imatrix]);
+    assert_eq!(
+        record["metadata"]["imatrix.datasets"],
+        serde_json::json!(["text.txt"])
+    );
+    assert_eq!(record["metadata"]["imatrix.chunk_count"], 2);
+
+    let output = folder.text("x.gguf");
+    let quantized = done(&["quantize", &input, &output, "q4_k_m", "--imatrix", &imatrix]);
+    assert_eq!(quantized.status.code(), Some(0), "{}", stderr(&quantized));
+    let says = stderr(&quantized);
+    assert!(
+        says.contains("no importance for token_embd.weight, output.weight\n"),
+        "{says}"
+    );
+
+    fs::write(&text, "too short").unwrap();
+    let before = folder.names();
+    let short = done(&args);
+    assert_eq!(short.status.code(), Some(1), "{}", stderr(&short));
+    assert_eq!(folder.names(), before);
+}
+
+#[test]
 fn failures_have_their_codes_and_leave_nothing() {
     let folder = Folder::new(Geometry::TINY);
     fs::write(folder.path("garbage.dat"), "what is this").unwrap();
