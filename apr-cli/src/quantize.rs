@@ -253,6 +253,10 @@ fn some_of(names: &[&str]) -> String {
     }
 }
 
+/// Most bytes of an importance file of the older form, which is read as a whole; that of a
+/// model of 235 billion weights has half a GiB.
+const MAX_LEGACY: u64 = 2 << 30;
+
 /// A file of importance matrices, in either of its forms.
 enum ImportanceFile {
     Gguf(ModelFile),
@@ -268,6 +272,10 @@ impl ImportanceFile {
         opened.take(4).read_to_end(&mut start).map_err(failed)?;
         if start == b"GGUF" {
             return Ok(Self::Gguf(file));
+        }
+        if file.n_bytes() > MAX_LEGACY {
+            let message = format!("no GGUF file, and longer than {} GiB", MAX_LEGACY >> 30);
+            return Err(Error::input(&path.display().to_string(), message));
         }
         let bytes = fs::read(path).map_err(failed)?;
         Ok(Self::Legacy(path.to_owned(), bytes))

@@ -95,7 +95,10 @@ pub fn quantize_row_weighted(
     out: &mut [u8],
 ) -> Result<(), KernelError> {
     assert_eq!(importance.len(), row.len(), "importance of each weight");
-    match importance.iter().position(|p| !(0.0..f32::INFINITY).contains(p)) {
+    match importance
+        .iter()
+        .position(|p| !(0.0..f32::INFINITY).contains(p))
+    {
         Some(idx) => Err(KernelError::Importance { idx }),
         None => quantize(ty, row, Some(importance), out),
     }

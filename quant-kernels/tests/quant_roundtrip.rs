@@ -27,6 +27,25 @@ const WRITABLE: [QuantType; 15] = [
     QuantType::MXFP4,
 ];
 
+/// [`hash`] of the blocks of all test rows.
+const BLOCKS: [&str; 15] = [
+    "F16 0db9dfe68523bf42",
+    "BF16 925e63cf8883aa78",
+    "Q8_0 8dd2a496584df2b7",
+    "Q4_0 f06d37ff16613e82",
+    "Q4_1 89e3838faddd60ba",
+    "Q5_0 ca3016c1fb3befc4",
+    "Q5_1 2f9e2298f44b8f89",
+    "Q2_K 697ad026cca9e7e1",
+    "Q3_K 502489d8e9e6a444",
+    "Q4_K 47eb0c11e79cbff9",
+    "Q5_K 1c9b0b7b2df3352c",
+    "Q6_K de0b8c8dd9ca4a1d",
+    "IQ4_NL ccdaa9c3718961a5",
+    "IQ4_XS 0cbd381a131b77e4",
+    "MXFP4 8e0e1e340d77b468",
+];
+
 fn read(name: &str) -> Vec<u8> {
     fs::read(
         Path::new(env!("CARGO_MANIFEST_DIR"))
@@ -120,6 +139,25 @@ fn zeros_become_zero_bytes() {
         let blocks = quantize(ty, &[0.0; 512]).unwrap();
         assert!(blocks.iter().all(|&byte| byte == 0), "{ty}");
     }
+}
+
+/// FNV-1a over some bytes.
+fn hash(bytes: &[u8]) -> u64 {
+    bytes.iter().fold(0xcbf2_9ce4_8422_2325, |hash, &byte| {
+        (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
+    })
+}
+
+/// A change here changes every file that is quantized: on purpose, or not at all.
+#[test]
+fn blocks_of_the_test_rows_are_these_bytes() {
+    let rows = source();
+    let of_type = |ty: QuantType| {
+        let blocks = rows.iter().flat_map(|row| quantize(ty, row).unwrap());
+        format!("{ty} {:016x}", hash(&blocks.collect::<Vec<u8>>()))
+    };
+    let found = WRITABLE.map(of_type);
+    assert_eq!(found, BLOCKS);
 }
 
 /// Types that have something to choose and so heed what matters.

@@ -47,11 +47,7 @@ struct Line {
 }
 
 /// Chooses scale, offset and codes from 0 to `top` of a block with factors of its own.
-pub(super) fn block(
-    x: &[f32; 32],
-    importance: &[f32; 32],
-    top: f32,
-) -> (F16Le, F16Le, [u8; 32]) {
+pub(super) fn block(x: &[f32; 32], importance: &[f32; 32], top: f32) -> (F16Le, F16Le, [u8; 32]) {
     let (low, high) = range(x);
     let plain = Line {
         scale: (high - low) / top,
@@ -84,8 +80,7 @@ pub(super) fn super_block<const N: usize, const S: usize>(
     top_scale: f32,
 ) -> AffineSuper<S> {
     let subs = Subs::<N, S>::new(x, importance);
-    let ideal: [Line; S] =
-        std::array::from_fn(|s| best_line(&subs.x[s], &subs.p[s], top, 0.0));
+    let ideal: [Line; S] = std::array::from_fn(|s| best_line(&subs.x[s], &subs.p[s], top, 0.0));
     let scale = ideal.iter().fold(0.0, |most, line| line.scale.max(most));
     let min = ideal
         .iter()
@@ -147,12 +142,7 @@ impl Line {
     }
 
     /// Returns the line that leaves less error, `self` on ties.
-    fn better_of<const N: usize>(
-        self,
-        other: Self,
-        x: &[f32; N],
-        importance: &[f32; N],
-    ) -> Self {
+    fn better_of<const N: usize>(self, other: Self, x: &[f32; N], importance: &[f32; N]) -> Self {
         if other.error(x, importance) < self.error(x, importance) {
             other
         } else {
@@ -264,12 +254,7 @@ impl<const S: usize> Fit<S> {
 }
 
 /// Searches scale and offset of one sub-block, the offset at most `most`.
-fn best_line<const N: usize>(
-    x: &[f32; N],
-    importance: &[f32; N],
-    top: f32,
-    most: f32,
-) -> Line {
+fn best_line<const N: usize>(x: &[f32; N], importance: &[f32; N], top: f32, most: f32) -> Line {
     let (low, high) = range(x);
     let base = low.min(most);
     let span = high - base;

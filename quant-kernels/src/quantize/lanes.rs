@@ -21,7 +21,12 @@ pub(super) fn moments<const N: usize>(
     level: impl Fn(f32) -> f32,
 ) -> Moments {
     let (mut l, mut ll, mut xl) = ([0.0; 8], [0.0; 8], [0.0; 8]);
-    for (x, p) in x.as_chunks::<8>().0.iter().zip(importance.as_chunks::<8>().0) {
+    for (x, p) in x
+        .as_chunks::<8>()
+        .0
+        .iter()
+        .zip(importance.as_chunks::<8>().0)
+    {
         for i in 0..8 {
             let level = level(x[i]);
             let weighted = p[i] * level;
@@ -45,7 +50,12 @@ pub(super) fn squared_error<const N: usize>(
     weight: impl Fn(f32) -> f32,
 ) -> f32 {
     let mut lanes = [0.0; 8];
-    for (x, p) in x.as_chunks::<8>().0.iter().zip(importance.as_chunks::<8>().0) {
+    for (x, p) in x
+        .as_chunks::<8>()
+        .0
+        .iter()
+        .zip(importance.as_chunks::<8>().0)
+    {
         for i in 0..8 {
             let residual = x[i] - weight(x[i]);
             lanes[i] += p[i] * (residual * residual);
@@ -58,7 +68,12 @@ pub(super) fn squared_error<const N: usize>(
 #[inline]
 pub(super) fn weighted_sum<const N: usize>(x: &[f32; N], importance: &[f32; N]) -> f32 {
     let mut lanes = [0.0; 8];
-    for (x, p) in x.as_chunks::<8>().0.iter().zip(importance.as_chunks::<8>().0) {
+    for (x, p) in x
+        .as_chunks::<8>()
+        .0
+        .iter()
+        .zip(importance.as_chunks::<8>().0)
+    {
         for i in 0..8 {
             lanes[i] += p[i] * x[i];
         }
