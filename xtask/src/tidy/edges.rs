@@ -57,7 +57,14 @@ const PICTURE: [Place; 11] = [
     Place {
         name: "moe-model",
         ours: &["gguf-format", "quant-kernels"],
-        others: Some(&["libm", "memmap2", "safetensors", "thiserror"]),
+        others: Some(&[
+            "libm",
+            "memmap2",
+            "safetensors",
+            "serde",
+            "serde_json",
+            "thiserror",
+        ]),
     },
     Place {
         name: "type-mix",
