@@ -1,6 +1,7 @@
 //! The sizes of a model, read from its metadata and checked against each other.
 //!
-//! After [`Config::read`] has succeeded no product of sizes can wrap, no size is zero and
+//! After [`Config::read`] has succeeded, for GGUF files, or `Config::read_checkpoint`, for a
+//! checkpoint's `config.json`, no product of sizes can wrap, no size is zero and
 //! heads divide evenly, so nothing later has to ask again. That the sizes are also those of
 //! the tensors, and so bounded by the file, is checked by [`crate::Weights::read`].
 //!
@@ -75,7 +76,15 @@ impl Config {
             rope: RopeConfig::read(metadata)?,
             sampling: SamplingHints::read(metadata)?,
         };
-        config.check()?;
+        let names = [
+            "expert_used_count",
+            "attention.key_length",
+            "expert_feed_forward_length",
+            "embedding_length",
+        ];
+        config.check(names, |name, expected, found| {
+            invalid(name, expected, found)
+        })?;
         Ok(config)
     }
 
@@ -97,27 +106,31 @@ impl Config {
         self.q_len() + 2 * self.kv_len()
     }
 
-    fn check(&self) -> Result<(), ModelError> {
-        let (n_used, n_expert) = (self.n_expert_used, self.n_expert);
-        if n_used > n_expert {
-            return Err(invalid(
-                "expert_used_count",
-                &format!("at most {n_expert}"),
-                n_used,
-            ));
+    /// Checks sizes against each other. `names` are what the file calls the experts used, the
+    /// width of a head, of an expert and of the model.
+    pub(crate) fn check(
+        &self,
+        [used, head, expert, model]: [&str; 4],
+        invalid: impl Fn(&str, &str, usize) -> ModelError,
+    ) -> Result<(), ModelError> {
+        let n_expert = self.n_expert;
+        if self.n_expert_used > n_expert {
+            let expected = format!("at most {n_expert}");
+            return Err(invalid(used, &expected, self.n_expert_used));
         }
         let n_kv_heads = self.n_head_kv.checked_mul(2);
         let n_heads = n_kv_heads.and_then(|n| n.checked_add(self.n_head));
-        checked_product("attention.key_length", n_heads, self.head_dim)?;
-        checked_product("expert_feed_forward_length", Some(n_expert), self.n_ff_exp)?;
-        checked_product("embedding_length", Some(n_expert), self.n_embd)
-    }
-}
-
-fn checked_product(key: &str, count: Option<usize>, len: usize) -> Result<(), ModelError> {
-    match count.and_then(|count| count.checked_mul(len)) {
-        Some(product) if product <= isize::MAX as usize / 8 => Ok(()),
-        _ => Err(invalid(key, "a size that memory can hold", len)),
+        for (name, count, len) in [
+            (head, n_heads, self.head_dim),
+            (expert, Some(n_expert), self.n_ff_exp),
+            (model, Some(n_expert), self.n_embd),
+        ] {
+            let product = count.and_then(|count| count.checked_mul(len));
+            if product.is_none_or(|product| product > isize::MAX as usize / 8) {
+                return Err(invalid(name, "a size that memory can hold", len));
+            }
+        }
+        Ok(())
     }
 }
 

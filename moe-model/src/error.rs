@@ -3,9 +3,12 @@
 //! Names that come from a file are escaped and shortened before they enter an error, so a
 //! message is one line of printable text whatever the file holds.
 
-use std::{io, path::PathBuf};
+use std::{
+    io,
+    path::{Path, PathBuf},
+};
 
-use gguf_format::{GgmlType, GgufError};
+use gguf_format::GgufError;
 use quant_kernels::KernelError;
 
 /// An error of this crate.
@@ -24,8 +27,11 @@ pub enum ModelError {
         /// The file asked for.
         path: PathBuf,
     },
-    /// The path names a folder.
-    #[error("{}: expected a GGUF file, found a folder", path.display())]
+    /// The path names a folder that holds no checkpoint.
+    #[error(
+        "{}: expected a GGUF file or a model's folder, found a folder without config.json",
+        path.display()
+    )]
     IsDirectory {
         /// The path asked for.
         path: PathBuf,
@@ -59,6 +65,80 @@ pub enum ModelError {
         path: PathBuf,
         /// What is wrong with it.
         source: Box<GgufError>,
+    },
+    /// A folder was opened where only GGUF files will do, or the other way round.
+    #[error("{}: expected {expected}, found {found}", path.display())]
+    Kind {
+        /// The file or folder.
+        path: PathBuf,
+        /// What would do.
+        expected: &'static str,
+        /// What it is.
+        found: &'static str,
+    },
+    /// A folder holds no weights that could be read.
+    #[error(
+        "{}: expected model.safetensors or model.safetensors.index.json, found {found}",
+        path.display()
+    )]
+    NoWeights {
+        /// The folder.
+        path: PathBuf,
+        /// What is there in their place.
+        found: String,
+    },
+    /// A safetensors file breaks a rule of its format.
+    #[error("{}: byte {offset}: expected {expected}, found {found}", path.display())]
+    Safetensors {
+        /// The file.
+        path: PathBuf,
+        /// Where it was noticed.
+        offset: u64,
+        /// What the format asks for.
+        expected: String,
+        /// What is there.
+        found: String,
+    },
+    /// A tensor of a safetensors file breaks a rule of its format.
+    #[error(
+        "{}: tensor `{name}` at byte {offset}: expected {expected}, found {found}",
+        path.display()
+    )]
+    SafetensorsTensor {
+        /// The file.
+        path: PathBuf,
+        /// The tensor, escaped.
+        name: String,
+        /// Where its data begins, or would.
+        offset: u64,
+        /// What the format asks for.
+        expected: String,
+        /// What the header says.
+        found: String,
+    },
+    /// A document of a checkpoint is not JSON, has a key twice, or a field of the wrong type.
+    #[error("{}, line {line}, column {column}: {message}", path.display())]
+    Json {
+        /// The document.
+        path: PathBuf,
+        /// Line of the fault, from 1.
+        line: usize,
+        /// Column of the fault.
+        column: usize,
+        /// What is wrong.
+        message: String,
+    },
+    /// A field of a document is missing, of the wrong type, or makes no sense.
+    #[error("{}: field `{field}`: expected {expected}, found {found}", path.display())]
+    Field {
+        /// The document.
+        path: PathBuf,
+        /// The field, with those that it lies in.
+        field: String,
+        /// What would be right.
+        expected: String,
+        /// What is there.
+        found: String,
     },
     /// The model is of an architecture that is not implemented.
     #[error("architecture `{found}` is not supported; supported: {supported}")]
@@ -118,7 +198,7 @@ pub enum ModelError {
         /// The types that would do.
         expected: &'static str,
         /// The type it has.
-        found: GgmlType,
+        found: String,
     },
     /// A tensor would change the model's answer in a way that is not implemented.
     #[error("tensor `{name}` belongs to no Qwen3-MoE model: {why}")]
@@ -278,16 +358,36 @@ fn where_of(layer: Option<usize>) -> String {
 
 /// Escapes and shortens text from a file.
 pub(crate) fn quote(text: &str) -> String {
-    const LONGEST: usize = 64;
+    quote_within(64, text)
+}
+
+fn quote_within(longest: usize, text: &str) -> String {
     let mut quoted: String = text
         .chars()
-        .take(LONGEST)
+        .take(longest)
         .flat_map(char::escape_debug)
         .collect();
-    if text.chars().nth(LONGEST).is_some() {
+    if text.chars().nth(longest).is_some() {
         quoted.push('…');
     }
     quoted
+}
+
+/// Returns what is wrong with a JSON text, without the place.
+pub(crate) fn json_message(error: &serde_json::Error) -> String {
+    let message = error.to_string();
+    let place = format!(" at line {} column {}", error.line(), error.column());
+    quote_within(192, message.strip_suffix(&place).unwrap_or(&message))
+}
+
+/// The error about a document that is no JSON of the right kind.
+pub(crate) fn json_error(path: &Path, error: &serde_json::Error) -> ModelError {
+    ModelError::Json {
+        path: path.to_owned(),
+        line: error.line(),
+        column: error.column(),
+        message: json_message(error),
+    }
 }
 
 #[cfg(test)]

@@ -32,11 +32,10 @@ pub(crate) fn route(
         weight: &layer.ffn_norm,
         eps: config.rms_eps,
     };
-    let forms = [layer.router, layer.gate_exps, layer.up_exps]
-        .iter()
-        .fold(Forms::default(), |forms, w| {
-            forms.with(w.ty().activation_form())
-        });
+    let types = [layer.router.ty(), layer.gate_exps.ty(), layer.up_exps.ty()];
+    let forms = types.iter().fold(Forms::default(), |forms, ty| {
+        forms.with(ty.activation_form())
+    });
     team.activate_normed(&b.residual, tokens, norm, forms, &mut b.activations);
     let scores = Product {
         w: layer.router,
@@ -81,8 +80,8 @@ pub(crate) fn forward(
         .arrange(&b.routes, config.n_expert_used, config.n_expert);
     let mut products = recycle(std::mem::take(&mut b.products));
     products.extend(b.plan.experts().map(|(expert, slots)| Product {
-        w: layer.gate_exps.rows(expert * n_ff..(expert + 1) * n_ff),
-        up: Some(layer.up_exps.rows(expert * n_ff..(expert + 1) * n_ff)),
+        w: layer.gate_exps.of(expert),
+        up: Some(layer.up_exps.of(expert)),
         x_rows: &b.plan.tokens[slots.clone()],
         out_row: slots.start,
         out_col: 0,
@@ -93,7 +92,7 @@ pub(crate) fn forward(
     team.activate(&b.gated, n_ff, forms, &mut b.activations);
     products.clear();
     products.extend(b.plan.experts().map(|(expert, slots)| Product {
-        w: layer.down_exps.rows(expert * n_embd..(expert + 1) * n_embd),
+        w: layer.down_exps.of(expert),
         up: None,
         x_rows: &b.rows[slots.clone()],
         out_row: slots.start,

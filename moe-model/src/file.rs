@@ -1,9 +1,9 @@
 //! The bytes of a model: memory-mapped files, or bytes that are already in memory.
 //!
-//! A [`ModelFile`] holds all shards of a split model; everything else borrows from it. The
-//! map is private and read-only, and the weights are used where they lie, so the page cache
-//! is all the memory they take. Shards are looked for in the folder of the file that was
-//! named and nowhere else.
+//! A [`ModelFile`] holds all shards of a split model, or all files of a checkpoint's folder;
+//! everything else borrows from it. The map is private and read-only, and the weights are used
+//! where they lie, so the page cache is all the memory they take. Shards are looked for in the
+//! folder of the file that was named, or in the one that was named itself, and nowhere else.
 #![expect(unsafe_code, reason = "the memory map, `map` below, is the one place")]
 
 use std::{
@@ -20,13 +20,29 @@ use gguf_format::{
 };
 use memmap2::Mmap;
 
-use crate::ModelError;
+use crate::{
+    Checkpoint, ModelError,
+    checkpoint::{self, CONFIG, DOCUMENTS, INDEX, WEIGHTS},
+};
 
 /// The bytes of a model, in one file or several.
 #[derive(Debug)]
 pub struct ModelFile {
-    /// In their order; never empty.
+    /// The first shard, or the folder.
+    path: PathBuf,
+    /// In their order; empty only for a checkpoint without weights.
     shards: Vec<Shard>,
+    /// Of a checkpoint, what lies beside the weights.
+    documents: Option<Vec<Shard>>,
+}
+
+/// What a model's files hold, as far as their headers tell.
+#[derive(Debug)]
+pub enum Contents<'a> {
+    /// GGUF, in one file or several.
+    Gguf(GgufSet<'a>),
+    /// A folder as Hugging Face lays it out.
+    Checkpoint(Checkpoint<'a>),
 }
 
 #[derive(Debug)]
@@ -76,27 +92,65 @@ pub enum Prefetch {
 }
 
 impl ModelFile {
-    /// Opens a file, and the other shards of its model if it is one of several.
+    /// Opens a GGUF file, and the other shards of its model if it is one of several, or the
+    /// folder of a checkpoint.
     ///
     /// The files must not shrink or change while they are open: the system ends a program
     /// that reads a page which is no longer there.
     ///
     /// # Errors
-    /// A file is missing, no regular file, empty, not readable or not mappable, or shards
-    /// contradict their names; each naming the path. Whether the bytes are a model is checked
-    /// by [`ModelFile::gguf`].
+    /// A file is missing, no regular file, empty, not readable or not mappable, shards
+    /// contradict their names, a folder has no `config.json`, or its index names files
+    /// elsewhere; each naming the path. Whether the bytes are a model is checked by
+    /// [`ModelFile::contents`].
     pub fn open(path: &Path) -> Result<Self, ModelError> {
+        if path.is_dir() {
+            return Self::open_folder(path);
+        }
         let first = Shard::open(path.to_owned())?;
         let Some(names) = first.siblings()? else {
-            return Ok(Self {
-                shards: vec![first],
-            });
+            return Ok(Self::of_shards(vec![first]));
         };
         let folder = path.parent().unwrap_or(Path::new(""));
         let shards = names.map(|name| Shard::open(folder.join(name)));
+        Ok(Self::of_shards(shards.collect::<Result<_, _>>()?))
+    }
+
+    /// Weights may be missing: a tokenizer is of use without them.
+    fn open_folder(folder: &Path) -> Result<Self, ModelError> {
+        let open = |name: &str| match Shard::open(folder.join(name)) {
+            Err(ModelError::NotFound { .. }) => Ok(None),
+            other => other.map(Some),
+        };
+        let documents = DOCUMENTS.iter().filter_map(|name| open(name).transpose());
+        let documents: Vec<Shard> = documents.collect::<Result<_, _>>()?;
+        let find = |name| documents.iter().find(|shard| shard.path.ends_with(name));
+        if find(CONFIG).is_none() {
+            let path = folder.to_owned();
+            return Err(ModelError::IsDirectory { path });
+        }
+        let shards = match (open(WEIGHTS)?, find(INDEX)) {
+            (Some(weights), _) => vec![weights],
+            (None, None) => Vec::new(),
+            (None, Some(index)) => {
+                let names = checkpoint::shards(index.path_bytes())?.into_iter();
+                let shards = names.map(|name| Shard::open(folder.join(name)));
+                shards.collect::<Result<_, _>>()?
+            }
+        };
         Ok(Self {
-            shards: shards.collect::<Result<_, _>>()?,
+            path: folder.to_owned(),
+            shards,
+            documents: Some(documents),
         })
+    }
+
+    fn of_shards(shards: Vec<Shard>) -> Self {
+        Self {
+            path: shards[0].path.clone(),
+            shards,
+            documents: None,
+        }
     }
 
     /// Takes a whole model that is part of the program. `name` stands for its path in errors.
@@ -116,33 +170,69 @@ impl ModelFile {
             path: name.into(),
             bytes: Bytes::Memory(bytes),
         };
-        Self {
-            shards: vec![shard],
+        Self::of_shards(vec![shard])
+    }
+
+    /// Parses the headers of all files.
+    ///
+    /// # Errors
+    /// A file is no valid GGUF or safetensors file, the files do not belong together, or a
+    /// folder has no weights.
+    pub fn contents(&self) -> Result<Contents<'_>, ModelError> {
+        match &self.documents {
+            None => self.gguf().map(Contents::Gguf),
+            Some(documents) => {
+                let shards: Vec<_> = self.shards.iter().map(Shard::path_bytes).collect();
+                let documents = documents.iter().map(Shard::path_bytes).collect();
+                Checkpoint::read(&self.path, &shards, documents).map(Contents::Checkpoint)
+            }
         }
     }
 
-    /// Parses the headers of all shards.
+    /// Parses the headers of all shards of a GGUF model.
     ///
     /// # Errors
-    /// A shard is no valid GGUF file, or the shards do not belong together.
+    /// A shard is no valid GGUF file, the shards do not belong together, or it is a folder.
     pub fn gguf(&self) -> Result<GgufSet<'_>, ModelError> {
+        if self.documents.is_some() {
+            return Err(ModelError::Kind {
+                path: self.path.clone(),
+                expected: "a GGUF file",
+                found: "a folder",
+            });
+        }
         let shards = self.shards.iter().map(Shard::parse);
         let shards = shards.collect::<Result<_, _>>()?;
         GgufSet::new(shards).map_err(|source| self.shards[0].error(source))
     }
 
-    /// Returns the path of the first shard, or the name of a model in memory.
+    /// Returns the bytes of a document of a checkpoint, such as `tokenizer.json`; none where
+    /// it is absent, and none of GGUF files.
     #[must_use]
-    pub fn path(&self) -> &Path {
-        &self.shards[0].path
+    pub fn document(&self, name: &str) -> Option<&[u8]> {
+        let mut documents = self.documents.iter().flatten();
+        let document = documents.find(|shard| shard.path.ends_with(name));
+        document.map(|shard| shard.bytes.as_slice())
     }
 
-    /// Returns the paths of all shards.
+    /// Returns whether it is the folder of a checkpoint.
+    #[must_use]
+    pub const fn is_checkpoint(&self) -> bool {
+        self.documents.is_some()
+    }
+
+    /// Returns the path of the first shard or of the folder, or the name of a model in memory.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Returns the paths of all files with weights.
     pub fn paths(&self) -> impl ExactSizeIterator<Item = &Path> {
         self.shards.iter().map(|shard| shard.path.as_path())
     }
 
-    /// Returns the bytes of all shards together.
+    /// Returns the bytes of all files with weights together.
     #[must_use]
     pub fn n_bytes(&self) -> u64 {
         self.shards
@@ -201,6 +291,10 @@ impl Shard {
             path,
             bytes: Bytes::Map(map),
         })
+    }
+
+    fn path_bytes(&self) -> (&Path, &[u8]) {
+        (&self.path, self.bytes.as_slice())
     }
 
     fn parse(&self) -> Result<Gguf<'_>, ModelError> {

@@ -4,9 +4,9 @@
 //!
 //! | step | type | errors |
 //! |---|---|---|
-//! | the bytes, mapped | [`ModelFile`] | the path: missing, a folder, empty, not readable |
-//! | the header | [`gguf_format::GgufSet`] | field and offset in the file |
-//! | the sizes | [`Config`] | the metadata key: missing, wrong type, at odds with others |
+//! | the bytes, mapped | [`ModelFile`] | the path: missing, no model's folder, empty, not readable |
+//! | the headers | [`gguf_format::GgufSet`] or [`Checkpoint`] | field and offset in the file |
+//! | the sizes | [`Config`] | the metadata key or field: missing, wrong type, at odds with others |
 //! | the tensors | [`Weights`] | the tensor: missing, wrong shape, wrong type |
 //! | a sequence | [`State`], or [`KvCache`] and [`Workspace`] | options out of range |
 //! | a pass | [`forward_qwen3_moe`], [`forward_batch`] | context full, id out of range, a value not finite |
@@ -51,6 +51,7 @@
 
 mod attention;
 mod batch;
+mod checkpoint;
 mod config;
 mod error;
 mod experts;
@@ -69,9 +70,10 @@ mod weights;
 mod workspace;
 
 pub use batch::{Logits, Outputs, Place, Span};
+pub use checkpoint::{Checkpoint, CheckpointTensor};
 pub use config::Config;
 pub use error::{ModelError, Stage};
-pub use file::{ModelFile, Prefetch};
+pub use file::{Contents, ModelFile, Prefetch};
 pub use forward::{
     LayerView, forward_batch, forward_inputs, forward_observed, forward_qwen3_moe, forward_with,
 };
@@ -84,5 +86,5 @@ pub use rope::{RopeConfig, RopeScaling, Yarn};
 pub use router::Route;
 pub use sampling::SamplingHints;
 pub use state::{State, StateOptions};
-pub use weights::{LayerWeights, Weights, quant_type};
+pub use weights::{Experts, LayerWeights, Weights, quant_type};
 pub use workspace::Workspace;

@@ -2,7 +2,7 @@
 
 use gguf_format::GgufSet;
 
-use crate::{Config, ModelError, Weights};
+use crate::{Checkpoint, Config, Contents, ModelError, Weights};
 
 /// A Qwen3-MoE model, borrowed from its file.
 #[derive(Debug)]
@@ -12,6 +12,17 @@ pub struct Model<'a> {
 }
 
 impl<'a> Model<'a> {
+    /// Reads and checks a model from whichever files it has.
+    ///
+    /// # Errors
+    /// As [`Model::from_gguf`] and [`Model::from_checkpoint`].
+    pub fn read(contents: &Contents<'a>) -> Result<Self, ModelError> {
+        match contents {
+            Contents::Gguf(gguf) => Self::from_gguf(gguf),
+            Contents::Checkpoint(checkpoint) => Self::from_checkpoint(checkpoint),
+        }
+    }
+
     /// Reads and checks configuration and tensors; tensor data is not touched, save for the
     /// norms.
     ///
@@ -20,6 +31,18 @@ impl<'a> Model<'a> {
     pub fn from_gguf(gguf: &GgufSet<'a>) -> Result<Self, ModelError> {
         let config = Config::read(gguf)?;
         let weights = Weights::read(gguf, &config)?;
+        Ok(Self { config, weights })
+    }
+
+    /// Does what [`Model::from_gguf`] does for a checkpoint; documents and fields take the
+    /// place of metadata keys.
+    ///
+    /// # Errors
+    /// `config.json` is missing or has a field that is missing, wrong or asks for what is not
+    /// implemented; and see [`Weights::read_checkpoint`].
+    pub fn from_checkpoint(checkpoint: &Checkpoint<'a>) -> Result<Self, ModelError> {
+        let config = Config::read_checkpoint(checkpoint)?;
+        let weights = Weights::read_checkpoint(checkpoint, &config)?;
         Ok(Self { config, weights })
     }
 

@@ -298,15 +298,12 @@ impl<'m, 'a> Reference<'m, 'a> {
         if x.is_empty() {
             return Rows::new();
         }
-        let config = self.model.config();
-        let inner = expert * config.n_ff_exp..(expert + 1) * config.n_ff_exp;
-        let outer = expert * config.n_embd..(expert + 1) * config.n_embd;
-        let mut gated = self.product(team, layer.gate_exps.rows(inner.clone()), x);
-        let up = self.product(team, layer.up_exps.rows(inner), x);
+        let mut gated = self.product(team, layer.gate_exps.of(expert), x);
+        let up = self.product(team, layer.up_exps.of(expert), x);
         for (gate, up) in gated.iter_mut().flatten().zip(up.iter().flatten()) {
             *gate = *gate / (1.0 + (-*gate).exp()) * up;
         }
-        self.product(team, layer.down_exps.rows(outer), &gated)
+        self.product(team, layer.down_exps.of(expert), &gated)
     }
 
     /// `out[t] = w · x[t]`.

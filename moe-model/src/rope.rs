@@ -177,7 +177,7 @@ impl Yarn {
     }
 
     /// The factor of cosines and sines.
-    fn magnitude(&self) -> f64 {
+    pub(crate) fn magnitude(&self) -> f64 {
         let growth = |weight: f64| match f64::from(self.factor) {
             factor if factor > 1.0 => 0.1 * weight * libm::log(factor) + 1.0,
             _ => 1.0,

@@ -1,18 +1,24 @@
-//! The tensors of a model, found by name, checked once, borrowed from the file.
+//! The tensors of a model, found by name, checked once, borrowed from the files.
 //!
 //! Shapes are written slowest dimension first; GGUF stores them the other way round. After
 //! [`Weights::read`] every matrix has the shape that the configuration asks for and a type
-//! that the kernels multiply, so a forward pass has nothing left to check.
+//! that the kernels multiply, so a forward pass has nothing left to check. What differs
+//! between GGUF files and checkpoints, names and how experts lie, is behind [`TensorSource`].
+
+mod experts;
+mod gguf;
 
 use std::collections::HashSet;
 
-use gguf_format::{GgmlType, GgufSet, Tensor};
+use gguf_format::{GgmlType, GgufSet};
 use quant_kernels::{MatRef, QuantType};
 
+pub use self::experts::Experts;
 use crate::{
-    Config, ModelError,
+    Checkpoint, Config, ModelError,
+    checkpoint::{config::is_tied, tensors::CheckpointTensors},
     error::quote,
-    names::{OUTPUT, OUTPUT_NORM, TOKEN_EMBD, layer_tensor},
+    names::{OUTPUT, OUTPUT_NORM, TOKEN_EMBD},
 };
 
 /// The tensors of a model.
@@ -48,36 +54,105 @@ pub struct LayerWeights<'a> {
     pub ffn_norm: Vec<f32>,
     /// Router `[X, E]`.
     pub router: MatRef<'a>,
-    /// Gates of all experts `[X·F, E]`.
-    pub gate_exps: MatRef<'a>,
-    /// Up projections of all experts `[X·F, E]`.
-    pub up_exps: MatRef<'a>,
-    /// Down projections of all experts `[X·E, F]`.
-    pub down_exps: MatRef<'a>,
+    /// Gates of the experts, each `[F, E]`.
+    pub gate_exps: Experts<'a>,
+    /// Up projections of the experts, each `[F, E]`.
+    pub up_exps: Experts<'a>,
+    /// Down projections of the experts, each `[E, F]`.
+    pub down_exps: Experts<'a>,
+}
+
+/// A tensor as its file describes it.
+pub(crate) struct Found<'a> {
+    pub(crate) name: &'a str,
+    /// The type, or the name of one that cannot be multiplied.
+    pub(crate) ty: Result<QuantType, String>,
+    /// Slowest dimension first.
+    pub(crate) shape: Vec<u64>,
+    pub(crate) data: &'a [u8],
+}
+
+/// How the matrices of a layer's experts lie in the file.
+pub(crate) enum ExpertLayout {
+    /// One tensor `[X, P·R, C]`: of each expert `P` matrices `[R, C]`, of which this is one.
+    Stacked {
+        name: String,
+        part: usize,
+        n_parts: usize,
+    },
+    /// One tensor per expert.
+    Each,
+}
+
+/// Where tensors are found.
+pub(crate) trait TensorSource<'a> {
+    /// Returns what the file calls a tensor outside the layers.
+    fn name(&self, tensor: &str) -> String;
+    /// Returns what the file calls a tensor of a layer.
+    fn layer_name(&self, layer: usize, tensor: &str) -> String;
+    /// Returns what the file calls the matrix of one expert.
+    fn expert_name(&self, layer: usize, tensor: &str, expert: usize) -> String;
+    /// Returns how experts lie.
+    fn experts(&self, layer: usize, tensor: &str) -> ExpertLayout;
+    /// Returns a tensor by the file's name for it.
+    fn find(&self, name: &str) -> Option<Found<'a>>;
+    /// Returns the names of all tensors.
+    fn names(&self) -> Vec<&'a str>;
+    /// Returns why a tensor that nobody asked for would change the answer, if it would.
+    fn is_foreign(&self, name: &str, config: &Config) -> Option<&'static str>;
 }
 
 impl<'a> Weights<'a> {
-    /// Finds and checks the tensors.
+    /// Finds and checks the tensors of a GGUF model.
     ///
     /// # Errors
     /// A tensor is missing, has another shape than the configuration asks for or a type that
     /// cannot be multiplied, or a tensor is there that would change the answer and is not
     /// implemented; each named.
     pub fn read(gguf: &GgufSet<'a>, config: &Config) -> Result<Self, ModelError> {
+        let is_tied = gguf.find(OUTPUT).is_none();
+        Self::from_source(gguf, config, is_tied)
+    }
+
+    /// Finds and checks the tensors of a checkpoint.
+    ///
+    /// # Errors
+    /// As [`Weights::read`].
+    pub fn read_checkpoint(
+        checkpoint: &Checkpoint<'a>,
+        config: &Config,
+    ) -> Result<Self, ModelError> {
+        let is_tied = is_tied(checkpoint)?;
+        Self::from_source(
+            &CheckpointTensors {
+                checkpoint,
+                is_tied,
+            },
+            config,
+            is_tied,
+        )
+    }
+
+    fn from_source(
+        source: &impl TensorSource<'a>,
+        config: &Config,
+        is_tied: bool,
+    ) -> Result<Self, ModelError> {
         let mut reader = Reader {
-            gguf,
+            source,
             used: HashSet::new(),
         };
-        let (n_vocab, n_embd) = (config.n_vocab, config.n_embd);
-        let token_embd = reader.matrix(TOKEN_EMBD, &[n_vocab, n_embd])?;
+        let shape = [config.n_vocab, config.n_embd];
+        let token_embd = reader.matrix(&source.name(TOKEN_EMBD), &shape)?;
         let layers = (0..config.n_layer).map(|idx| reader.layer(idx, config));
         let layers = layers.collect::<Result<_, _>>()?;
-        let output_norm = reader.vector(OUTPUT_NORM, n_embd)?;
-        let output = match gguf.find(OUTPUT) {
-            Some(_) => reader.matrix(OUTPUT, &[n_vocab, n_embd])?,
-            None => token_embd,
+        let output_norm = reader.vector(&source.name(OUTPUT_NORM), config.n_embd)?;
+        let output = if is_tied {
+            token_embd
+        } else {
+            reader.matrix(&source.name(OUTPUT), &shape)?
         };
-        let unused = reader.unused(config.n_layer)?;
+        let unused = reader.unused(config)?;
         Ok(Self {
             token_embd,
             layers,
@@ -91,6 +166,65 @@ impl<'a> Weights<'a> {
     #[must_use]
     pub fn unused(&self) -> &[&'a str] {
         &self.unused
+    }
+
+    /// Returns whether the embedding serves as head.
+    #[must_use]
+    pub fn is_tied(&self) -> bool {
+        std::ptr::eq(self.output.bytes(), self.token_embd.bytes())
+    }
+
+    /// Returns the number of weights; a matrix that serves twice counts once.
+    #[must_use]
+    pub fn n_weights(&self) -> u64 {
+        let count = |matrix: &MatRef<'_>| matrix.n_rows() as u64 * matrix.n_cols() as u64;
+        let head = if self.is_tied() {
+            0
+        } else {
+            count(&self.output)
+        };
+        let of_layers: u64 = self
+            .layers
+            .iter()
+            .map(|layer| {
+                let norms = [
+                    &layer.attn_norm,
+                    &layer.attn_q_norm,
+                    &layer.attn_k_norm,
+                    &layer.ffn_norm,
+                ];
+                let norms: u64 = norms.iter().map(|norm| norm.len() as u64).sum();
+                let dense: u64 = layer.dense().into_iter().map(count).sum();
+                let experts: u64 = layer
+                    .experts()
+                    .iter()
+                    .flat_map(|e| e.iter())
+                    .map(count)
+                    .sum();
+                norms + dense + experts
+            })
+            .sum();
+        count(&self.token_embd) + of_layers + self.output_norm.len() as u64 + head
+    }
+}
+
+impl<'a> LayerWeights<'a> {
+    /// Returns the matrices that every token needs: all but those of the experts.
+    #[must_use]
+    pub const fn dense(&self) -> [&MatRef<'a>; 5] {
+        [
+            &self.attn_q,
+            &self.attn_k,
+            &self.attn_v,
+            &self.attn_output,
+            &self.router,
+        ]
+    }
+
+    /// Returns the matrices of the experts: gate, up and down.
+    #[must_use]
+    pub const fn experts(&self) -> [&Experts<'a>; 3] {
+        [&self.gate_exps, &self.up_exps, &self.down_exps]
     }
 }
 
@@ -115,14 +249,15 @@ impl std::fmt::Debug for LayerWeights<'_> {
 }
 
 /// Finds tensors and remembers which.
-struct Reader<'g, 'a> {
-    gguf: &'g GgufSet<'a>,
-    used: HashSet<String>,
+struct Reader<'s, 'a, S> {
+    source: &'s S,
+    used: HashSet<&'a str>,
 }
 
-impl<'a> Reader<'_, 'a> {
+impl<'a, S: TensorSource<'a>> Reader<'_, 'a, S> {
     fn layer(&mut self, idx: usize, config: &Config) -> Result<LayerWeights<'a>, ModelError> {
-        let name = |name: &str| layer_tensor(idx, name);
+        let source = self.source;
+        let name = |name: &str| source.layer_name(idx, name);
         let (n_embd, q_len, kv_len) = (config.n_embd, config.q_len(), config.kv_len());
         let (n_expert, n_ff, head_dim) = (config.n_expert, config.n_ff_exp, config.head_dim);
         Ok(LayerWeights {
@@ -135,19 +270,53 @@ impl<'a> Reader<'_, 'a> {
             attn_output: self.matrix(&name("attn_output"), &[n_embd, q_len])?,
             ffn_norm: self.vector(&name("ffn_norm"), n_embd)?,
             router: self.float_matrix(&name("ffn_gate_inp"), &[n_expert, n_embd])?,
-            gate_exps: self.matrix(&name("ffn_gate_exps"), &[n_expert, n_ff, n_embd])?,
-            up_exps: self.matrix(&name("ffn_up_exps"), &[n_expert, n_ff, n_embd])?,
-            down_exps: self.matrix(&name("ffn_down_exps"), &[n_expert, n_embd, n_ff])?,
+            gate_exps: self.experts(idx, "ffn_gate_exps", [n_expert, n_ff, n_embd])?,
+            up_exps: self.experts(idx, "ffn_up_exps", [n_expert, n_ff, n_embd])?,
+            down_exps: self.experts(idx, "ffn_down_exps", [n_expert, n_embd, n_ff])?,
         })
+    }
+
+    /// The matrices of all experts, wherever they lie.
+    fn experts(
+        &mut self,
+        layer: usize,
+        tensor: &str,
+        [n_expert, n_rows, n_cols]: [usize; 3],
+    ) -> Result<Experts<'a>, ModelError> {
+        if let ExpertLayout::Stacked {
+            name,
+            part,
+            n_parts,
+        } = self.source.experts(layer, tensor)
+        {
+            let stack = self.matrix(&name, &[n_expert, n_parts * n_rows, n_cols])?;
+            return Ok(Experts::of_stack(stack, n_rows, part, n_parts));
+        }
+        // One after the other, so that experts which are not there take no memory.
+        let mut matrices: Vec<MatRef<'a>> = Vec::new();
+        for expert in 0..n_expert {
+            let name = self.source.expert_name(layer, tensor, expert);
+            let matrix = self.matrix(&name, &[n_rows, n_cols])?;
+            let ty = matrices.first().map_or(matrix.ty(), MatRef::ty);
+            if matrix.ty() != ty {
+                return Err(ModelError::TensorType {
+                    name,
+                    expected: "the type of the layer's first expert",
+                    found: matrix.ty().to_string(),
+                });
+            }
+            matrices.push(matrix);
+        }
+        Ok(Experts::of_each(matrices))
     }
 
     /// A matrix; of a three-dimensional one the first two dimensions are its rows.
     fn matrix(&mut self, name: &str, shape: &[usize]) -> Result<MatRef<'a>, ModelError> {
         let tensor = self.tensor(name, shape)?;
-        let ty = quant_type(tensor.info.ty()).ok_or_else(|| ModelError::TensorType {
+        let ty = tensor.ty.map_err(|found| ModelError::TensorType {
             name: name.to_owned(),
             expected: "a type that can be multiplied",
-            found: tensor.info.ty(),
+            found,
         })?;
         let (rows, n_cols) = shape.split_at(shape.len() - 1);
         MatRef::new(ty, rows.iter().product(), n_cols[0], tensor.data).map_err(|source| {
@@ -162,10 +331,10 @@ impl<'a> Reader<'_, 'a> {
         let matrix = self.matrix(name, shape)?;
         match matrix.ty() {
             QuantType::F32 | QuantType::F16 | QuantType::BF16 => Ok(matrix),
-            _ => Err(ModelError::TensorType {
+            other => Err(ModelError::TensorType {
                 name: name.to_owned(),
                 expected: "F32, F16 or BF16",
-                found: self.tensor(name, shape)?.info.ty(),
+                found: other.to_string(),
             }),
         }
     }
@@ -177,60 +346,45 @@ impl<'a> Reader<'_, 'a> {
         Ok(values)
     }
 
-    fn tensor(&mut self, name: &str, shape: &[usize]) -> Result<Tensor<'a>, ModelError> {
+    fn tensor(&mut self, name: &str, shape: &[usize]) -> Result<Found<'a>, ModelError> {
         let tensor = self
-            .gguf
+            .source
             .find(name)
             .ok_or_else(|| ModelError::MissingTensor {
                 name: name.to_owned(),
                 expected: format!("{shape:?}"),
             })?;
-        let ne = tensor.info.ne();
-        // A dimension of one may be written or left out.
-        let n_dims = ne.len().max(shape.len());
+        // A dimension of one may be written or left out, in front.
+        let n_dims = tensor.shape.len().max(shape.len());
         let same = (0..n_dims).all(|i| {
             let expected = shape.iter().rev().nth(i).copied().unwrap_or(1);
-            ne.get(i).copied().unwrap_or(1) == expected as u64
+            tensor.shape.iter().rev().nth(i).copied().unwrap_or(1) == expected as u64
         });
         if !same {
             return Err(ModelError::TensorShape {
                 name: name.to_owned(),
                 expected: shape.to_vec(),
-                found: ne.iter().rev().copied().collect(),
+                found: tensor.shape,
             });
         }
-        self.used.insert(name.to_owned());
+        self.used.insert(tensor.name);
         Ok(tensor)
     }
 
     /// The tensors nobody asked for. Some would change the answer: those are errors.
-    fn unused(&self, n_layer: usize) -> Result<Vec<&'a str>, ModelError> {
-        let names = self.gguf.tensors().map(|tensor| tensor.info.name());
-        let unused: Vec<_> = names.filter(|name| !self.used.contains(*name)).collect();
+    fn unused(&self, config: &Config) -> Result<Vec<&'a str>, ModelError> {
+        let mut unused = self.source.names();
+        unused.retain(|name| !self.used.contains(name));
         for name in &unused {
-            let why = if name.starts_with("rope_freqs") || name.starts_with("rope_factors") {
-                "its rotary frequencies would be ignored"
-            } else if name.ends_with(".bias") {
-                "its bias would be ignored"
-            } else if name.ends_with(".scale") || name.ends_with(".input_scale") {
-                "its scale would be ignored"
-            } else if layer_of(name).is_some_and(|layer| layer >= n_layer) {
-                "its layer is beyond the block count"
-            } else {
-                continue;
-            };
-            return Err(ModelError::ForeignTensor {
-                name: quote(name),
-                why,
-            });
+            if let Some(why) = self.source.is_foreign(name, config) {
+                return Err(ModelError::ForeignTensor {
+                    name: quote(name),
+                    why,
+                });
+            }
         }
         Ok(unused)
     }
-}
-
-/// Returns the layer that a tensor belongs to by its name.
-fn layer_of(name: &str) -> Option<usize> {
-    name.strip_prefix("blk.")?.split_once('.')?.0.parse().ok()
 }
 
 /// Returns the type that kernels know for a type of a file, if they multiply it.

@@ -45,6 +45,11 @@ pub(crate) fn smallest() -> &'static [u8] {
     &BYTES
 }
 
+/// Returns the bytes of a model of 64 columns.
+pub(crate) fn smallest_of(mix: TypeMix) -> Vec<u8> {
+    synth(SMALLEST, mix)
+}
+
 fn synth(geometry: Geometry, mix: TypeMix) -> Vec<u8> {
     let model = SynthModel {
         geometry,

@@ -2,6 +2,10 @@
 #![expect(clippy::unwrap_used, reason = "a test may panic")]
 
 mod batches;
+mod checkpoint;
+mod checkpoint_config;
+mod checkpoint_files;
+mod checkpoint_logits;
 mod edit;
 mod exactness;
 mod files;

@@ -62,7 +62,7 @@ fn every_tensor_of_a_type_without_arithmetic_is_named() {
         parts.tensor(&changed).ty = GgmlType::I32;
         match parts.open() {
             Err(ModelError::TensorType { name, found, .. }) => {
-                assert_eq!((name, found), (changed, GgmlType::I32));
+                assert_eq!((name, found), (changed, GgmlType::I32.to_string()));
             }
             other => panic!("{changed}: {other:?}"),
         }
