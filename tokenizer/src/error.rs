@@ -36,9 +36,11 @@ pub enum TokenizerError {
         found: String,
     },
 
-    /// The `tokenizer.json` is not JSON, or a field has the wrong type.
-    #[error("tokenizer.json, line {line}, column {column}: {message}")]
+    /// A document is not JSON, or a field has the wrong type.
+    #[error("{document}, line {line}, column {column}: {message}")]
     Json {
+        /// Its name, such as `tokenizer.json`.
+        document: &'static str,
         /// Line of the fault, from 1.
         line: usize,
         /// Column of the fault.
@@ -47,9 +49,41 @@ pub enum TokenizerError {
         message: String,
     },
 
-    /// A setting of `tokenizer.json` would change the ids and is not supported.
-    #[error("tokenizer.json, {field}: expected {expected}, found `{found}`")]
+    /// A document is not UTF-8.
+    #[error("{document}, byte {offset}: expected UTF-8")]
+    NotUtf8 {
+        /// Its name, such as `merges.txt`.
+        document: &'static str,
+        /// The first byte that is none.
+        offset: usize,
+    },
+
+    /// A checkpoint holds no vocabulary.
+    #[error("expected tokenizer.json, or vocab.json and merges.txt, found {found}")]
+    NoVocabulary {
+        /// What is there of them.
+        found: &'static str,
+    },
+
+    /// A model has fewer tokens than its tokenizer, or so many more that its documents do not
+    /// justify them.
+    #[error(
+        "config.json, vocab_size: expected {found} to {most} for a tokenizer of {found} tokens, found {expected}"
+    )]
+    VocabularySize {
+        /// The tokens of the model.
+        expected: usize,
+        /// The tokens of the tokenizer.
+        found: usize,
+        /// The most tokens that the model may have.
+        most: usize,
+    },
+
+    /// A setting would change the ids and is not supported.
+    #[error("{document}, {field}: expected {expected}, found `{found}`")]
     Setting {
+        /// The document, such as `tokenizer.json`.
+        document: &'static str,
         /// The field.
         field: &'static str,
         /// What is supported.
@@ -307,9 +341,11 @@ pub enum TemplateError {
     },
 }
 
-impl From<serde_json::Error> for TokenizerError {
-    fn from(error: serde_json::Error) -> Self {
+impl TokenizerError {
+    /// The error about a document that is no JSON of the right kind.
+    pub(crate) fn json(document: &'static str, error: &serde_json::Error) -> Self {
         Self::Json {
+            document,
             line: error.line(),
             column: error.column(),
             message: excerpt_of(&error.to_string(), 4 * EXCERPT_CHARS),

@@ -8,7 +8,7 @@ use std::{borrow::Cow, fmt};
 
 use serde::{
     Deserialize, Deserializer,
-    de::{self, MapAccess, SeqAccess, Visitor},
+    de::{self, SeqAccess, Visitor},
 };
 use serde_json::{Value, json};
 
@@ -19,8 +19,9 @@ use crate::{
     gguf::split_merge,
     special_ids::SpecialIds,
     split::QWEN2_PATTERN,
+    tables::{self, AddedToken, Pairs},
     tokenizer::Parts,
-    vocabulary::{Entry, TokenKind, Vocabulary},
+    vocabulary::Vocabulary,
 };
 
 #[derive(Deserialize)]
@@ -36,26 +37,11 @@ struct File<'a> {
 }
 
 #[derive(Deserialize)]
-struct AddedToken<'a> {
-    id: u64,
-    #[serde(borrow)]
-    content: Cow<'a, str>,
-    #[serde(default)]
-    special: bool,
-    #[serde(default)]
-    single_word: bool,
-    #[serde(default)]
-    lstrip: bool,
-    #[serde(default)]
-    rstrip: bool,
-}
-
-#[derive(Deserialize)]
 struct Model<'a> {
     #[serde(rename = "type", borrow, default = "bpe")]
     kind: Cow<'a, str>,
     #[serde(borrow)]
-    vocab: Vocab<'a>,
+    vocab: Pairs<'a>,
     merges: MergeList,
     #[serde(default)]
     dropout: Value,
@@ -77,22 +63,34 @@ fn bpe() -> Cow<'static, str> {
     BPE.into()
 }
 
+/// The name of the document.
+pub(crate) const NAME: &str = "tokenizer.json";
+
 /// Reads and checks everything.
 pub(crate) fn read(json: &[u8]) -> Result<Parts, TokenizerError> {
-    let file: File<'_> = serde_json::from_slice(json)?;
-    check_settings(&file)?;
-    let entries = by_id(&file)?;
-    let vocabulary = Vocabulary::new(entries.into_iter())?;
-    let merges = file.model.merges.0.iter();
-    let merges = merges.map(|(left, right)| Ok((left.as_str(), right.as_str())));
-    let bpe = Bpe::new(&vocabulary, merges)?;
+    let (vocabulary, bpe) = read_padded(json, 0)?;
     Ok(Parts {
-        special_ids: SpecialIds::by_name(&vocabulary),
+        special_ids: SpecialIds::default().complete(&vocabulary),
         adds_bos: false,
         chat_templates: Vec::new(),
         vocabulary,
         bpe,
     })
+}
+
+/// Reads and checks the tokens, padded to `n_vocab`, and the merges.
+pub(crate) fn read_padded(
+    json: &[u8],
+    n_vocab: usize,
+) -> Result<(Vocabulary, Bpe), TokenizerError> {
+    let file: File<'_> =
+        serde_json::from_slice(json).map_err(|error| TokenizerError::json(NAME, &error))?;
+    check_settings(&file)?;
+    let vocabulary = tables::vocabulary(&file.model.vocab, &file.added_tokens, n_vocab)?;
+    let merges = file.model.merges.0.iter();
+    let merges = merges.map(|(left, right)| Ok((left.as_str(), right.as_str())));
+    let bpe = Bpe::new(&vocabulary, merges)?;
+    Ok((vocabulary, bpe))
 }
 
 fn check_settings(file: &File<'_>) -> Result<(), TokenizerError> {
@@ -148,6 +146,7 @@ fn check_settings(file: &File<'_>) -> Result<(), TokenizerError> {
     for (field, expected, holds, found) in settings {
         if !holds {
             return Err(TokenizerError::Setting {
+                document: NAME,
                 field,
                 expected,
                 found: excerpt(&found.to_string()),
@@ -179,101 +178,6 @@ fn check_pre_tokenizer(found: &Value) -> Result<(), TokenizerError> {
         found: excerpt(&found.to_string()),
     })
 }
-
-/// All tokens in the order of their ids, which must be 0, 1, 2 and so on.
-fn by_id<'f>(file: &'f File<'_>) -> Result<Vec<Entry<'f>>, TokenizerError> {
-    let model = &file.model.vocab.0;
-    // A token of the model that is also listed as added is one token, of the added kind.
-    let n_vocab = model.len() + added_beyond(model, &file.added_tokens);
-    let mut entries: Vec<Option<Entry<'f>>> = vec![None; n_vocab];
-    for (text, id) in model {
-        place(&mut entries, *id, text, TokenKind::Normal)?;
-    }
-    for token in &file.added_tokens {
-        if token.single_word || token.lstrip || token.rstrip {
-            return Err(TokenizerError::Setting {
-                field: "added_tokens",
-                expected: "no single_word, lstrip or rstrip",
-                found: excerpt(&token.content),
-            });
-        }
-        place(&mut entries, token.id, &token.content, added_kind(token))?;
-    }
-    // As many places as tokens, and none taken twice: none is empty.
-    Ok(entries.into_iter().flatten().collect())
-}
-
-/// The kind that a conversion to GGUF gives an added token.
-fn added_kind(token: &AddedToken<'_>) -> TokenKind {
-    let looks_special = token.content.starts_with("<|") && token.content.ends_with("|>");
-    if token.special || looks_special {
-        TokenKind::Control
-    } else {
-        TokenKind::UserDefined
-    }
-}
-
-/// How many added tokens have an id that the model's vocabulary does not use.
-fn added_beyond(model: &[(Cow<'_, str>, u64)], added: &[AddedToken<'_>]) -> usize {
-    let used: std::collections::HashSet<u64> = model.iter().map(|(_, id)| *id).collect();
-    added
-        .iter()
-        .filter(|token| !used.contains(&token.id))
-        .count()
-}
-
-fn place<'f>(
-    entries: &mut [Option<Entry<'f>>],
-    id: u64,
-    text: &'f str,
-    kind: TokenKind,
-) -> Result<(), TokenizerError> {
-    let n_vocab = entries.len();
-    let fault = |fault| TokenizerError::TokenId {
-        text: excerpt(text),
-        id,
-        fault,
-        n_vocab,
-    };
-    let place = usize::try_from(id).ok().and_then(|id| entries.get_mut(id));
-    let place = place.ok_or_else(|| fault("out of range"))?;
-    let repeats = kind != TokenKind::Normal
-        && place.is_some_and(|before| before.kind == TokenKind::Normal && before.text == text);
-    if place.is_some() && !repeats {
-        return Err(fault("taken already"));
-    }
-    *place = Some(Entry { text, kind });
-    Ok(())
-}
-
-/// Texts and ids as the file lists them; a map would hide a text that comes twice.
-struct Vocab<'a>(Vec<(Cow<'a, str>, u64)>);
-
-impl<'de: 'a, 'a> Deserialize<'de> for Vocab<'a> {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Entries;
-        impl<'de> Visitor<'de> for Entries {
-            type Value = Vocab<'de>;
-
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("a map from token to id")
-            }
-
-            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
-                let mut entries = Vec::new();
-                while let Some((Text(text), id)) = map.next_entry()? {
-                    entries.push((text, id));
-                }
-                Ok(Vocab(entries))
-            }
-        }
-        deserializer.deserialize_map(Entries)
-    }
-}
-
-/// A string borrowed from the file where it has no escapes.
-#[derive(Deserialize)]
-struct Text<'a>(#[serde(borrow)] Cow<'a, str>);
 
 /// Merges as pairs (`["a", "b"]`) or as lines (`"a b"`).
 struct MergeList(Vec<(String, String)>);

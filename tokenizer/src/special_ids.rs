@@ -55,11 +55,6 @@ pub(crate) struct SpecialIds {
 }
 
 impl SpecialIds {
-    /// Finds them by name alone.
-    pub(crate) fn by_name(vocabulary: &Vocabulary) -> Self {
-        Self::default().complete(vocabulary)
-    }
-
     /// Finds them by key, and by name what has no key.
     pub(crate) fn from_metadata(
         metadata: &Metadata<'_>,
@@ -79,7 +74,8 @@ impl SpecialIds {
         Ok(ids.complete(vocabulary))
     }
 
-    fn complete(mut self, vocabulary: &Vocabulary) -> Self {
+    /// Adds those that are found by name.
+    pub(crate) fn complete(mut self, vocabulary: &Vocabulary) -> Self {
         let named: Vec<(&str, u32)> = vocabulary
             .iter()
             .filter(|&(_, _, kind)| kind == TokenKind::Control)
@@ -108,13 +104,18 @@ fn token_id(
     key: &str,
 ) -> Result<Option<u32>, TokenizerError> {
     let id = metadata.optional::<u32>(key)?;
-    match id {
-        Some(id) if vocabulary.kind(id).is_none() => Err(TokenizerError::SpecialId {
+    id.map(|id| known(id, key, vocabulary)).transpose()
+}
+
+/// Checks that a key names a token.
+pub(crate) fn known(id: u32, key: &str, vocabulary: &Vocabulary) -> Result<u32, TokenizerError> {
+    match vocabulary.kind(id) {
+        Some(_) => Ok(id),
+        None => Err(TokenizerError::SpecialId {
             key: key.to_owned(),
             id,
             n_vocab: vocabulary.len(),
         }),
-        _ => Ok(id),
     }
 }
 
@@ -136,7 +137,7 @@ mod tests {
             ("<|im_end|>", TokenKind::Control),
             ("<|im_start|>", TokenKind::Control),
         ]);
-        let ids = SpecialIds::by_name(&vocabulary);
+        let ids = SpecialIds::default().complete(&vocabulary);
         assert_eq!(ids.eot, Some(2));
         assert_eq!(ids.end_of_generation, [1, 2]);
         assert_eq!((ids.bos, ids.eos, ids.padding), (None, None, None));

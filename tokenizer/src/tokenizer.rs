@@ -6,7 +6,7 @@ use crate::{
     SpecialTokens, TokenizerError,
     added::{AddedTokens, Part},
     bpe::Bpe,
-    gguf, json,
+    checkpoint, gguf, json,
     special_ids::SpecialIds,
     vocabulary::{TokenKind, Vocabulary},
 };
@@ -51,6 +51,20 @@ impl Tokenizer {
     /// and every setting that would give other ids than Qwen's.
     pub fn from_json(tokenizer_json: &[u8]) -> Result<Self, TokenizerError> {
         Self::build(json::read(tokenizer_json)?)
+    }
+
+    /// Builds the tokenizer of a checkpoint as Hugging Face lays it out. `document` is asked for
+    /// its documents by name: `tokenizer.json`, or `vocab.json` and `merges.txt`, and
+    /// `tokenizer_config.json`, `config.json`, `generation_config.json`, `added_tokens.json` and
+    /// `chat_template.jinja`, which may be absent.
+    ///
+    /// # Errors
+    /// [`TokenizerError`] names the document and the field, the token or the merge that is
+    /// missing or wrong, and every setting that would give other ids than Qwen's.
+    pub fn from_checkpoint<'a>(
+        document: impl Fn(&str) -> Option<&'a [u8]>,
+    ) -> Result<Self, TokenizerError> {
+        Self::build(checkpoint::read(document)?)
     }
 
     fn build(parts: Parts) -> Result<Self, TokenizerError> {
