@@ -100,7 +100,9 @@ impl fmt::Display for FileKind {
             Self::Json => "JSON text, probably a configuration or an error message",
             Self::Zip => "a zip archive (perhaps a PyTorch checkpoint); convert it to GGUF first",
             Self::Compressed => "a compressed file; unpack it first",
-            Self::Safetensors => "a safetensors file; convert it to GGUF first",
+            Self::Safetensors => {
+                "a safetensors file, part of a checkpoint; open its folder, or convert it to GGUF first"
+            }
             Self::Pickle => "a Python pickle; convert it to GGUF first",
             Self::LegacyGgml => "a ggml file from before GGUF; convert the model again",
             Self::ReversedGguf => {

@@ -232,13 +232,15 @@ impl ModelFile {
         self.shards.iter().map(|shard| shard.path.as_path())
     }
 
-    /// Returns the bytes of all files with weights together.
+    /// Returns the bytes of each file with weights.
+    pub fn bytes(&self) -> impl ExactSizeIterator<Item = &[u8]> {
+        self.shards.iter().map(|shard| shard.bytes.as_slice())
+    }
+
+    /// Returns the number of bytes of all files with weights together.
     #[must_use]
     pub fn n_bytes(&self) -> u64 {
-        self.shards
-            .iter()
-            .map(|shard| shard.bytes.as_slice().len() as u64)
-            .sum()
+        self.bytes().map(|bytes| bytes.len() as u64).sum()
     }
 
     /// Brings the pages of mapped files into memory. `progress` is told the bytes done so

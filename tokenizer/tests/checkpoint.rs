@@ -5,6 +5,7 @@
 use std::{collections::BTreeMap, fs, path::Path};
 
 use gguf_format::Gguf;
+use proptest::prelude::*;
 use serde_json::{Map, Value, json};
 use tokenizer::{SpecialTokens, Tokenizer};
 
@@ -308,4 +309,25 @@ fn documents_that_are_missing_or_wrong_are_named() {
     let says = "tokenizer_config.json, added_tokens_decoder: expected tokens of the vocabulary, \
                 found `2041: <|im_start|>`";
     assert_eq!(error(&documents), says);
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+
+    #[test]
+    fn a_document_with_a_wrong_byte_gives_a_tokenizer_or_an_error(
+        which in 0_usize..8,
+        place in 0_usize..30_000,
+        byte: u8,
+    ) {
+        let mut documents = bard_in_tables();
+        let idx = which % documents.len();
+        let bytes = documents.values_mut().nth(idx).unwrap();
+        let place = place % bytes.len();
+        bytes[place] = byte;
+        match from(&documents) {
+            Ok(tokenizer) => prop_assert!(tokenizer.n_vocab() >= 2048),
+            Err(error) => prop_assert!(!error.to_string().contains('\n'), "{error}"),
+        }
+    }
 }

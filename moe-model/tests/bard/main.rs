@@ -4,6 +4,7 @@
 #![expect(clippy::unwrap_used, reason = "a test may panic")]
 
 mod builtin;
+mod checkpoint;
 mod folder;
 mod greedy;
 mod perplexities;

@@ -66,7 +66,7 @@ fn narrow(data: &[u8]) -> Vec<u8> {
 impl Folder {
     /// Takes the tensors of a GGUF model as they are, experts one by one.
     pub(crate) fn of(parts: &Parts) -> Self {
-        let config = with_model(&parts.to_bytes(), |model| config(model));
+        let config = with_model(&parts.to_bytes(), config);
         let tensors = parts.tensors.iter().flat_map(tensors);
         Self {
             config,

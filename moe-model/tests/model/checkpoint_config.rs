@@ -108,23 +108,28 @@ fn rotary_scaling_is_that_of_the_gguf_path() {
     assert!((magnitude - 1.5).abs() < 1e-6, "{magnitude}");
 }
 
+/// Changes one field at a time and compares what is said.
+fn check(cases: &[(&str, Value, &str)]) {
+    for (name, value, says) in cases {
+        let error = with(&[(name, value.clone())]).error();
+        assert!(error.starts_with("config.json: field `"), "{error}");
+        assert!(error.contains(says), "{name} {value}: {error}");
+    }
+}
+
 #[test]
-fn what_is_wrong_or_not_implemented_is_named() {
-    let yarn = |field: &str, value: Value| {
-        let mut fields = json!({"rope_type": "yarn", "factor": 4.0});
-        fields[field] = value;
-        ("rope_scaling", fields)
-    };
-    let cases = [
+fn other_models_are_refused_by_name() {
+    let full = "full_attention";
+    check(&[
         (
             "model_type",
             json!("qwen3"),
-            "`model_type`: expected `qwen3_moe`, found `qwen3`",
+            "expected `qwen3_moe`, found `qwen3`",
         ),
         (
             "model_type",
             json!(null),
-            "`model_type`: expected `qwen3_moe`, found nothing",
+            "expected `qwen3_moe`, found nothing",
         ),
         (
             "architectures",
@@ -143,7 +148,7 @@ fn what_is_wrong_or_not_implemented_is_named() {
         ),
         (
             "layer_types",
-            json!(["full_attention", "sliding_attention"]),
+            json!([full, "sliding_attention"]),
             "`layer_types`",
         ),
         (
@@ -155,7 +160,7 @@ fn what_is_wrong_or_not_implemented_is_named() {
         (
             "mlp_only_layers",
             json!([1]),
-            "`mlp_only_layers`: expected no layers, found [1]",
+            "expected no layers, found [1]",
         ),
         (
             "norm_topk_prob",
@@ -167,72 +172,60 @@ fn what_is_wrong_or_not_implemented_is_named() {
             json!(null),
             "found nothing, which means false",
         ),
-        (
-            "hidden_act",
-            json!("gelu"),
-            "`hidden_act`: expected `silu`, found `gelu`",
-        ),
+        ("hidden_act", json!("gelu"), "expected `silu`, found `gelu`"),
         (
             "quantization_config",
             json!({"quant_method": "gptq"}),
             "`quantization_config`: expected none, since weights are read as BF16, F16 or F32, \
              found gptq",
         ),
-        (
-            "num_experts",
-            json!(null),
-            "`num_experts`: expected a whole number",
-        ),
+    ]);
+}
+
+#[test]
+fn sizes_that_make_no_sense_are_named() {
+    let whole = "expected a whole number";
+    check(&[
+        ("num_experts", json!(null), whole),
         (
             "num_local_experts",
             json!(8),
-            "expected 4, as `num_experts` says, found 8",
+            "expected 4, as `num_experts` says",
         ),
         (
             "num_experts_per_tok",
             json!(5),
-            "`num_experts_per_tok`: expected at most 4, found 5",
+            "expected at most 4, found 5",
         ),
-        (
-            "num_key_value_heads",
-            json!(3),
-            "`num_key_value_heads`: expected a divisor of 4",
-        ),
-        (
-            "head_dim",
-            json!(48),
-            "`head_dim`: expected a multiple of 32, found 48",
-        ),
-        (
-            "hidden_size",
-            json!(-1),
-            "`hidden_size`: expected a whole number",
-        ),
-        (
-            "hidden_size",
-            json!("64"),
-            "`hidden_size`: expected a whole number",
-        ),
-        (
-            "moe_intermediate_size",
-            json!(4_294_967_296_u64),
-            "`moe_intermediate_size`",
-        ),
-        ("vocab_size", json!(1.5), "`vocab_size`"),
-        (
-            "rms_norm_eps",
-            json!(-1e-6),
-            "`rms_norm_eps`: expected a number from 0 on",
-        ),
+        ("num_key_value_heads", json!(3), "expected a divisor of 4"),
+        ("head_dim", json!(48), "expected a multiple of 32, found 48"),
+        ("hidden_size", json!(-1), whole),
+        ("hidden_size", json!("64"), whole),
+        ("moe_intermediate_size", json!(4_294_967_296_u64), whole),
+        ("vocab_size", json!(1.5), whole),
+        ("rms_norm_eps", json!(-1e-6), "expected a number from 0 on"),
         (
             "rms_norm_eps",
             json!(1e300),
             "`rms_norm_eps`: expected a number",
         ),
+    ]);
+}
+
+#[test]
+fn rotary_settings_that_are_not_known_are_refused() {
+    let yarn = |field: &str, value: Value| {
+        let mut fields = json!({"rope_type": "yarn", "factor": 4.0});
+        fields[field] = value;
+        fields
+    };
+    let linear = |factor: Value| json!({"type": "linear", "factor": factor});
+    let scaling = "rope_scaling";
+    check(&[
         (
             "rope_theta",
             json!(null),
-            "`rope_theta`: expected a number above 1, found nothing",
+            "expected a number above 1, found nothing",
         ),
         (
             "rope_theta",
@@ -244,56 +237,27 @@ fn what_is_wrong_or_not_implemented_is_named() {
             json!({"rope_theta": 5.0}),
             "`rope_parameters.rope_theta`",
         ),
+        (scaling, json!([1]), "`rope_scaling`: expected an object"),
+        (scaling, json!({"type": "dynamic"}), "found `dynamic`"),
+        (scaling, linear(json!(null)), "`rope_scaling.factor`"),
+        (scaling, linear(json!(0)), "`rope_scaling.factor`"),
+        ("partial_rotary_factor", json!(0.5), "expected 1"),
         (
-            "rope_scaling",
-            json!([1]),
-            "`rope_scaling`: expected an object",
-        ),
-        (
-            "rope_scaling",
-            json!({"type": "dynamic", "factor": 2}),
-            "found `dynamic`",
-        ),
-        (
-            "rope_scaling",
-            json!({"type": "linear"}),
-            "`rope_scaling.factor`",
-        ),
-        (
-            "rope_scaling",
-            json!({"type": "linear", "factor": 0}),
-            "`rope_scaling.factor`",
-        ),
-        (
-            "partial_rotary_factor",
-            json!(0.5),
-            "`partial_rotary_factor`: expected 1",
-        ),
-        yarn_case(
+            scaling,
             yarn("mscale", json!(0.7)),
-            "`rope_scaling.mscale`: expected no such field",
+            "`rope_scaling.mscale`: expected no such",
         ),
-        yarn_case(
+        (
+            scaling,
             yarn("truncate", json!(false)),
             "`rope_scaling.truncate`: expected true",
         ),
-        yarn_case(
+        (
+            scaling,
             yarn("type", json!("linear")),
             "`rope_scaling.type`: expected `yarn`",
         ),
-    ];
-    for (name, value, says) in cases {
-        let error = with(&[(name, value.clone())]).error();
-        assert!(error.starts_with("config.json: field `"), "{error}");
-        assert!(error.contains(says), "{name} {value}: {error}");
-    }
-}
-
-fn yarn_case(
-    (name, fields): (&'static str, Value),
-    says: &'static str,
-) -> (&'static str, Value, &'static str) {
-    (name, fields, says)
+    ]);
 }
 
 #[test]

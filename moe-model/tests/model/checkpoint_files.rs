@@ -356,6 +356,33 @@ fn is_read(bytes: &[u8]) -> bool {
 }
 
 proptest! {
+    #![proptest_config(ProptestConfig::with_cases(128))]
+
+    #[test]
+    fn a_document_with_a_wrong_byte_gives_a_model_or_an_error(
+        is_index: bool,
+        place in 0_usize..1200,
+        byte: u8,
+        is_cut: bool,
+    ) {
+        let folder = Folder::bf16().write_shards();
+        let name = if is_index { "model.safetensors.index.json" } else { "config.json" };
+        let path = folder.path().join(name);
+        let mut bytes = fs::read(&path).unwrap();
+        let place = place % bytes.len();
+        bytes[place] = byte;
+        if is_cut {
+            bytes.truncate(place + 1);
+        }
+        fs::write(&path, bytes).unwrap();
+        match open(folder.path(), |model| model.config().n_layer) {
+            Ok(n_layer) => prop_assert!(n_layer <= 2),
+            Err(error) => prop_assert!(!error.to_string().contains('\n'), "{error}"),
+        }
+    }
+}
+
+proptest! {
     #![proptest_config(ProptestConfig::with_cases(256))]
 
     /// The crate finds no name that comes twice, so it may accept more.
