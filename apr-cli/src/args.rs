@@ -41,7 +41,7 @@ pub(crate) enum Command {
     Tokenize(TokenizeArgs),
     /// Turn token ids into text
     Detokenize(DetokenizeArgs),
-    /// Show metadata and tensors of a GGUF file of any architecture
+    /// Show metadata and tensors of a GGUF file or a checkpoint of any architecture
     Inspect(InspectArgs),
     /// Write the logits of a prompt to a safetensors file
     Logits(LogitsArgs),
@@ -62,8 +62,9 @@ pub(crate) enum Command {
 /// Which model.
 #[derive(Debug, Args)]
 pub(crate) struct ModelArgs {
-    /// GGUF file, or any shard of a split one [default: the built-in model]
-    #[arg(short, long, value_name = "FILE", env = "APR_MODEL")]
+    /// GGUF file, any shard of a split one, or the folder of a Hugging Face checkpoint
+    /// [default: the built-in model]
+    #[arg(short, long, value_name = "FILE|DIR", env = "APR_MODEL")]
     pub(crate) model: Option<PathBuf>,
 }
 

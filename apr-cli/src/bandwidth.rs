@@ -7,7 +7,7 @@
 
 use std::{hint::black_box, num::NonZeroUsize, sync::Barrier, thread, time::Instant};
 
-use gguf_format::GgufSet;
+use moe_model::ModelFile;
 
 use crate::machine;
 
@@ -21,17 +21,17 @@ const N_PASSES: usize = 4;
 
 /// Returns bytes per second, read from a model's own pages; from memory of our own if the
 /// model is too small, or does not fit.
-pub(crate) fn of_model(gguf: &GgufSet<'_>, n_threads: NonZeroUsize) -> f64 {
-    let n_bytes: usize = gguf.tensors().map(|tensor| tensor.data.len()).sum();
+pub(crate) fn of_model(file: &ModelFile, n_threads: NonZeroUsize) -> f64 {
+    let n_bytes: usize = file.bytes().map(<[u8]>::len).sum();
     let fits = machine::memory().is_none_or(|m| (n_bytes as u64) < m.available);
     if n_bytes < BUFFER_BYTES || !fits {
         return of_memory(n_threads);
     }
     let mut n_left = FILE_BYTES;
-    let slices = gguf.tensors().map(|tensor| {
-        let n_read = tensor.data.len().min(n_left);
+    let slices = file.bytes().map(|bytes| {
+        let n_read = bytes.len().min(n_left);
         n_left -= n_read;
-        &tensor.data[..n_read]
+        &bytes[..n_read]
     });
     of_slices(&slices.collect::<Vec<_>>(), n_threads)
 }

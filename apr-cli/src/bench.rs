@@ -124,7 +124,7 @@ pub(crate) fn run(args: &BenchArgs) -> Result<(), Error> {
     let wants_phases = args.phases || args.output == Form::Json;
     let phases = wants_phases.then(|| Phases::of(&mut engine.cpu));
     let tests = tests(args, engine.model.config().n_ctx)?;
-    let reads = Reads::of(&source.gguf()?, engine.model.config());
+    let reads = Reads::of(&engine.model);
     let report = Report {
         model: source.name(),
         size_bytes: source.file.n_bytes(),
@@ -234,7 +234,7 @@ impl Bench<'_> {
         }
         // Before the stream, which may take a buffer of its own.
         let footprint = machine::footprint();
-        let stream = bandwidth::of_model(&self.source.gguf()?, self.engine.cpu.n_threads());
+        let stream = bandwidth::of_model(&self.source.file, self.engine.cpu.n_threads());
         let kv_bytes = self.reads.kv_bytes_per_position(&self.args.cache)?;
         let n_bytes = self.reads.bytes(test, weight_bytes, kv_bytes);
         let n_positions = (test.n_seqs * test.n_tokens()) as u64;

@@ -132,11 +132,7 @@ pub(crate) fn run(args: &ChatArgs) -> Result<(), Error> {
 impl Chat<'_> {
     fn greet(&self, source: &Source) {
         if !self.quiet.quiet {
-            let weights = source.gguf().map_or(0, |gguf| {
-                gguf.tensors()
-                    .map(|tensor| tensor.info.ne().iter().product::<u64>())
-                    .sum()
-            });
+            let weights = self.engine.model.weights().n_weights();
             let (name, weights) = (source.name(), count(weights));
             terminal::say(format_args!(
                 "{name}, {weights} weights. /help lists the commands."

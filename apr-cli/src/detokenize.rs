@@ -2,7 +2,6 @@
 
 use clap::{Args, builder::BoolishValueParser};
 use serde::{Deserialize, Serialize};
-use tokenizer::Tokenizer;
 
 use crate::{
     args::ModelArgs, engine::Source, error::Error, input, output::Output, tokenize::for_each_line,
@@ -35,7 +34,7 @@ struct Text {
 
 pub(crate) fn run(args: &DetokenizeArgs) -> Result<(), Error> {
     let source = Source::open(&args.model)?;
-    let tokenizer = Tokenizer::from_gguf(source.gguf()?.metadata())?;
+    let tokenizer = source.tokenizer()?;
     let mut output = Output::new();
     let Some(tokens) = &args.tokens else {
         return for_each_line(|Ids { ids }| {

@@ -111,12 +111,12 @@ struct Read {
 /// Maps a model as the other verbs do, and reads it.
 fn read_model(path: &Path, n_threads: NonZeroUsize) -> Result<Read, Error> {
     let file = ModelFile::open(path)?;
-    let gguf = file.gguf()?;
+    file.contents()?;
     if machine::memory().is_none_or(|m| file.n_bytes() < m.available) {
         file.prefetch(Prefetch::Populate, |_| ());
     }
     Ok(Read {
-        rate: bandwidth::of_model(&gguf, n_threads),
+        rate: bandwidth::of_model(&file, n_threads),
         model_bytes: Some(file.n_bytes()),
         model_huge_bytes: machine::footprint().map(|footprint| footprint.file_huge),
     })

@@ -8,10 +8,9 @@ use std::{
 };
 
 use generate::Sequence;
-use gguf_format::GgufSet;
-use moe_model::{Config, Model, ModelFile, Outputs, StateOptions, kv_bytes};
+use moe_model::{Config, Contents, Model, ModelFile, Outputs, StateOptions, kv_bytes};
 use quant_kernels::{Cpu, Isa};
-use tokenizer::Tokenizer;
+use tokenizer::{Tokenizer, TokenizerError};
 
 use crate::{
     args::{CpuArgs, ModelArgs, QuietArgs},
@@ -97,8 +96,18 @@ impl Source {
         Ok(Self { file, begin })
     }
 
-    pub(crate) fn gguf(&self) -> Result<GgufSet<'_>, Error> {
-        Ok(self.file.gguf()?)
+    pub(crate) fn contents(&self) -> Result<Contents<'_>, Error> {
+        Ok(self.file.contents()?)
+    }
+
+    /// Reads the tokenizer alone, for which weights may be missing.
+    pub(crate) fn tokenizer(&self) -> Result<Tokenizer, Error> {
+        let tokenizer = if self.file.is_checkpoint() {
+            Tokenizer::from_checkpoint(|name| self.file.document(name))
+        } else {
+            Tokenizer::from_gguf(self.file.gguf()?.metadata())
+        };
+        Ok(tokenizer?)
     }
 
     /// Returns the file's name for messages and results.
@@ -140,10 +149,10 @@ impl Source {
         quiet: QuietArgs,
         prefetch: impl FnOnce(&Model<'_>, &dyn Fn() -> bool),
     ) -> Result<Engine<'_>, Error> {
-        let gguf = self.gguf()?;
+        let contents = self.contents()?;
         let (model, tokenizer) = thread::scope(|scope| {
-            let tokenizer = scope.spawn(|| Tokenizer::from_gguf(gguf.metadata()));
-            let model = Model::from_gguf(&gguf);
+            let tokenizer = scope.spawn(|| tokenizer_of(&contents));
+            let model = Model::read(&contents);
             if let Ok(model) = &model {
                 prefetch(model, &|| !tokenizer.is_finished());
             }
@@ -163,6 +172,15 @@ impl Source {
             tokenizer,
             load: self.begin.elapsed(),
         })
+    }
+}
+
+fn tokenizer_of(contents: &Contents<'_>) -> Result<Tokenizer, TokenizerError> {
+    match contents {
+        Contents::Gguf(gguf) => Tokenizer::from_gguf(gguf.metadata()),
+        Contents::Checkpoint(checkpoint) => {
+            Tokenizer::from_checkpoint(|name| checkpoint.document(name))
+        }
     }
 }
 

@@ -159,6 +159,7 @@ fn model_code(error: &ModelError) -> u8 {
         | ModelError::PermissionDenied { .. }
         | ModelError::IsDirectory { .. }
         | ModelError::NotRegular { .. }
+        | ModelError::Kind { .. }
         | ModelError::Io { .. } => SYSTEM,
         ModelError::Option { .. } => USAGE,
         ModelError::Sequence { source, .. } => model_code(source),

@@ -1,4 +1,4 @@
-//! `apr inspect`: what is in a GGUF file of any architecture.
+//! `apr inspect`: what is in a GGUF file or a checkpoint of any architecture.
 //!
 //! Everything a file says may be hostile, so its strings are shown on one line, escaped, and
 //! arrays and long strings are shortened.
@@ -6,7 +6,8 @@
 use std::collections::BTreeMap;
 
 use clap::{Args, builder::BoolishValueParser};
-use gguf_format::{GgmlType, GgufSet, TensorInfo, Value};
+use gguf_format::{GgufSet, Value};
+use moe_model::{Checkpoint, Contents};
 use serde::Serialize;
 use serde_json::{Map, Value as Json, json};
 
@@ -42,20 +43,113 @@ struct Sum {
     n_bytes: u64,
 }
 
-pub(crate) fn run(args: &InspectArgs) -> Result<(), Error> {
-    let source = Source::open(&args.model)?;
-    let gguf = source.gguf()?;
-    let mut output = Output::new();
-    if args.json {
-        return output.json(&record(&source, &gguf));
-    }
-    output.write(report(&source, &gguf).as_bytes())
+/// What is shown of a model.
+struct Listing<'a> {
+    metadata: Vec<(String, Entry<'a>)>,
+    tensors: Vec<Row<'a>>,
 }
 
-fn report(source: &Source, gguf: &GgufSet<'_>) -> String {
-    let sums = sums(gguf);
+/// A metadata value of a GGUF file, or a field of `config.json`.
+enum Entry<'a> {
+    Gguf(Value<'a>),
+    Json(Json),
+}
+
+struct Row<'a> {
+    name: &'a str,
+    ty: String,
+    /// Slowest dimension first.
+    shape: Vec<u64>,
+    n_bytes: u64,
+}
+
+pub(crate) fn run(args: &InspectArgs) -> Result<(), Error> {
+    let source = Source::open(&args.model)?;
+    let contents = source.contents()?;
+    let listing = match &contents {
+        Contents::Gguf(gguf) => Listing::of_gguf(gguf),
+        Contents::Checkpoint(checkpoint) => Listing::of_checkpoint(checkpoint)?,
+    };
+    let mut output = Output::new();
+    if args.json {
+        return output.json(&record(&source, &listing));
+    }
+    output.write(report(&source, &listing).as_bytes())
+}
+
+impl<'a> Listing<'a> {
+    fn of_gguf(gguf: &GgufSet<'a>) -> Self {
+        let metadata = gguf.metadata().iter();
+        let tensors = gguf.tensors().map(|tensor| Row {
+            name: tensor.info.name(),
+            ty: tensor.info.ty().name().to_owned(),
+            shape: tensor.info.ne().iter().rev().copied().collect(),
+            n_bytes: tensor.data.len() as u64,
+        });
+        Self {
+            metadata: metadata
+                .map(|(key, value)| (key.to_owned(), Entry::Gguf(value)))
+                .collect(),
+            tensors: tensors.collect(),
+        }
+    }
+
+    fn of_checkpoint(checkpoint: &Checkpoint<'a>) -> Result<Self, Error> {
+        let config = checkpoint.document("config.json").unwrap_or_default();
+        let fields: Map<String, Json> = serde_json::from_slice(config)
+            .map_err(|error| Error::input("config.json", error.to_string()))?;
+        let tensors = checkpoint.tensors().map(|tensor| Row {
+            name: tensor.name(),
+            ty: tensor.dtype(),
+            shape: tensor.shape().to_vec(),
+            n_bytes: tensor.data().len() as u64,
+        });
+        Ok(Self {
+            metadata: fields
+                .into_iter()
+                .map(|(name, value)| (name, Entry::Json(value)))
+                .collect(),
+            tensors: tensors.collect(),
+        })
+    }
+
+    /// Sums tensors by the name of their type.
+    fn sums(&self) -> BTreeMap<&str, Sum> {
+        let mut sums = BTreeMap::<_, Sum>::new();
+        for tensor in &self.tensors {
+            let sum = sums.entry(tensor.ty.as_str()).or_default();
+            *sum = sum.plus(Sum {
+                n_tensors: 1,
+                n_weights: tensor.shape.iter().product(),
+                n_bytes: tensor.n_bytes,
+            });
+        }
+        sums
+    }
+}
+
+impl Entry<'_> {
+    /// The value as part of a line.
+    fn shown(&self) -> String {
+        match self {
+            Self::Gguf(value) => shown(value),
+            Self::Json(Json::String(text)) => quoted(text),
+            Self::Json(value) => one_line(&shortened(&value.to_string())).into_owned(),
+        }
+    }
+
+    fn whole(&self) -> Json {
+        match self {
+            Self::Gguf(value) => whole(value),
+            Self::Json(value) => value.clone(),
+        }
+    }
+}
+
+fn report(source: &Source, listing: &Listing<'_>) -> String {
+    let sums = listing.sums();
     let total = sums.values().fold(Sum::default(), |a, &b| a.plus(b));
-    let (n_files, n_tensors) = (gguf.shards().len(), total.n_tensors);
+    let (n_files, n_tensors) = (source.file.paths().len(), total.n_tensors);
     let mut lines = vec![
         format!("file      {}", one_line(&source.name())),
         format!(
@@ -68,23 +162,15 @@ fn report(source: &Source, gguf: &GgufSet<'_>) -> String {
             count(total.n_weights)
         ),
     ];
-    lines.push(format!("\nmetadata ({})", gguf.metadata().len()));
-    let entries = gguf
-        .metadata()
-        .iter()
-        .map(|(key, value)| (key, shown(&value)));
+    lines.push(format!("\nmetadata ({})", listing.metadata.len()));
+    let entries = listing.metadata.iter();
+    let entries = entries.map(|(key, entry)| (key.as_str(), entry.shown()));
     lines.extend(columns(entries.collect()));
     lines.push(format!("\ntensors ({n_tensors})"));
-    let tensors = gguf.tensors().map(|tensor| {
-        let (ty, shape) = (
-            tensor.info.ty().name(),
-            format!("{:?}", shape(&tensor.info)),
-        );
-        let size = bytes(tensor.data.len() as u64);
-        (
-            tensor.info.name(),
-            format!("{ty:<7}  {shape:<20}  {size:>8}"),
-        )
+    let tensors = listing.tensors.iter().map(|tensor| {
+        let (ty, shape) = (&tensor.ty, format!("{:?}", tensor.shape));
+        let size = bytes(tensor.n_bytes);
+        (tensor.name, format!("{ty:<7}  {shape:<20}  {size:>8}"))
     });
     lines.extend(columns(tensors.collect()));
     lines.push("\ntypes".to_owned());
@@ -114,20 +200,20 @@ fn columns(rows: Vec<(&str, String)>) -> Vec<String> {
         .collect()
 }
 
-fn record(source: &Source, gguf: &GgufSet<'_>) -> Json {
-    let metadata: Map<String, Json> = gguf
-        .metadata()
-        .iter()
-        .map(|(key, value)| (key.to_owned(), whole(&value)))
+fn record(source: &Source, listing: &Listing<'_>) -> Json {
+    let metadata = listing.metadata.iter();
+    let metadata: Map<String, Json> = metadata
+        .map(|(key, entry)| (key.clone(), entry.whole()))
         .collect();
-    let tensors: Vec<Json> = gguf
-        .tensors()
+    let tensors: Vec<Json> = listing
+        .tensors
+        .iter()
         .map(|tensor| {
             json!({
-                "name": tensor.info.name(),
-                "type": tensor.info.ty().name(),
-                "shape": shape(&tensor.info),
-                "bytes": tensor.data.len(),
+                "name": tensor.name,
+                "type": tensor.ty,
+                "shape": tensor.shape,
+                "bytes": tensor.n_bytes,
             })
         })
         .collect();
@@ -137,24 +223,8 @@ fn record(source: &Source, gguf: &GgufSet<'_>) -> Json {
         "shards": source.file.paths().map(|path| path.to_string_lossy()).collect::<Vec<_>>(),
         "metadata": metadata,
         "tensors": tensors,
-        "types": sums(gguf),
+        "types": listing.sums(),
     })
-}
-
-/// Sums tensors by the name of their type.
-fn sums(gguf: &GgufSet<'_>) -> BTreeMap<&'static str, Sum> {
-    let mut sums = BTreeMap::<_, Sum>::new();
-    for tensor in gguf.tensors() {
-        let n_weights = tensor.info.ne().iter().product();
-        let n_bytes = tensor.data.len() as u64;
-        let sum = sums.entry(GgmlType::name(tensor.info.ty())).or_default();
-        *sum = sum.plus(Sum {
-            n_tensors: 1,
-            n_weights,
-            n_bytes,
-        });
-    }
-    sums
 }
 
 impl Sum {
@@ -165,11 +235,6 @@ impl Sum {
             n_bytes: self.n_bytes + other.n_bytes,
         }
     }
-}
-
-/// The shape, slowest dimension first.
-fn shape(info: &TensorInfo<'_>) -> Vec<u64> {
-    info.ne().iter().rev().copied().collect()
 }
 
 /// A value as part of a line.
@@ -193,11 +258,15 @@ fn shown(value: &Value<'_>) -> String {
 }
 
 fn quoted(text: &str) -> String {
+    format!("\"{}\"", one_line(&shortened(text)))
+}
+
+fn shortened(text: &str) -> String {
     let mut start: String = text.chars().take(SHOWN_CHARS).collect();
     if text.chars().nth(SHOWN_CHARS).is_some() {
         start.push('…');
     }
-    format!("\"{}\"", one_line(&start))
+    start
 }
 
 /// A value as JSON. Numbers that JSON cannot hold become texts.

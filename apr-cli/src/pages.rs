@@ -8,7 +8,6 @@
 use std::hint::black_box;
 
 use moe_model::{LayerWeights, ModelFile, Prefetch, Weights};
-use quant_kernels::MatRef;
 
 use crate::{args::QuietArgs, machine, progress::Progress};
 
@@ -48,25 +47,12 @@ pub(crate) fn bring_in(file: &ModelFile, quiet: QuietArgs) {
 /// Maps, in the order in which a pass needs them, the weights that every token needs, as long
 /// as there is something to wait for.
 pub(crate) fn map_while(is_waiting: &dyn Fn() -> bool, weights: &Weights<'_>) {
-    let of_layers = weights.layers.iter().flat_map(dense);
+    let of_layers = weights.layers.iter().flat_map(LayerWeights::dense);
     let all = of_layers.chain([&weights.output]);
     let pages = all.flat_map(|weights| weights.bytes().iter().step_by(WINDOW));
     for byte in pages.take_while(|_| is_waiting()) {
         black_box(*byte);
     }
-}
-
-/// The weights of a layer that every token needs: all but the experts.
-fn dense<'w, 'a>(layer: &'w LayerWeights<'a>) -> [&'w MatRef<'a>; 5] {
-    let LayerWeights {
-        attn_q,
-        attn_k,
-        attn_v,
-        attn_output,
-        router,
-        ..
-    } = layer;
-    [attn_q, attn_k, attn_v, attn_output, router]
 }
 
 fn fits(file: &ModelFile) -> bool {

@@ -1,4 +1,5 @@
-//! `apr tokenize`: text to ids. A GGUF file with a vocabulary and no tensors will do.
+//! `apr tokenize`: text to ids. A GGUF file with a vocabulary and no tensors will do, and a
+//! folder without weights.
 
 use std::io;
 
@@ -50,7 +51,7 @@ struct Tokens<'a> {
 
 pub(crate) fn run(args: &TokenizeArgs) -> Result<(), Error> {
     let source = Source::open(&args.model)?;
-    let tokenizer = Tokenizer::from_gguf(source.gguf()?.metadata())?;
+    let tokenizer = source.tokenizer()?;
     let mut output = Output::new();
     if args.prompt.is_absent() {
         return for_each_line(|Text { text }| {

@@ -1,4 +1,4 @@
-//! Lists the most probable next tokens: `next_tokens MODEL.gguf ID...`.
+//! Lists the most probable next tokens: `next_tokens MODEL ID...`.
 
 use std::{env, error::Error, num::NonZeroUsize, path::PathBuf, thread};
 
@@ -7,12 +7,11 @@ use quant_kernels::{Cpu, Isa};
 
 fn main() -> Result<(), Box<dyn Error>> {
     let mut args = env::args().skip(1);
-    let path = PathBuf::from(args.next().ok_or("usage: next_tokens MODEL.gguf ID...")?);
+    let path = PathBuf::from(args.next().ok_or("usage: next_tokens MODEL ID...")?);
     let ids = args.map(|id| id.parse()).collect::<Result<Vec<u32>, _>>()?;
 
     let file = ModelFile::open(&path)?;
-    let gguf = file.gguf()?;
-    let model = Model::from_gguf(&gguf)?;
+    let model = Model::read(&file.contents()?)?;
     let n_threads = thread::available_parallelism().unwrap_or(NonZeroUsize::MIN);
     let cpu = Cpu::new(Isa::detect(), n_threads)?;
     let mut state = State::new(&model, StateOptions::new(ids.len().max(1)))?;

@@ -12,7 +12,7 @@ mod rounding;
 
 use std::{fs, num::NonZeroUsize, path::PathBuf, thread};
 
-use moe_model::{Model, ModelFile};
+use moe_model::{Model, ModelFile, Weights};
 use quant_kernels::QuantType;
 use synth_model::{Geometry, SynthModel, TypeMix, Vocab};
 
@@ -25,7 +25,8 @@ const N_TOKENS: NonZeroUsize = NonZeroUsize::new(16).unwrap();
 /// Flags of the task.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
-    /// A GGUF file; without it, the built-in model and synthetic ones
+    /// A GGUF file or the folder of a checkpoint; without it, the built-in model and synthetic
+    /// ones
     file: Option<PathBuf>,
     /// Threads; all that there are if not said
     #[arg(short, long)]
@@ -114,20 +115,14 @@ pub(crate) fn run(workspace: &Workspace, args: &Args) -> Result<(), TaskError> {
 
 impl Check {
     fn findings(&self, file: &ModelFile) -> Result<Vec<Finding>, TaskError> {
-        let gguf = file.gguf()?;
-        let model = Model::from_gguf(&gguf)?;
+        let model = Model::read(&file.contents()?)?;
         let n_vocab = model.config().n_vocab as u64;
         // Any ids will do; these are spread over the vocabulary.
         let id = |idx: u64| (idx.wrapping_mul(2_654_435_761) + 12_345) % n_vocab;
         let tokens: Vec<u32> = (0..self.n_tokens as u64)
             .map(|idx| id(idx) as u32)
             .collect();
-        let is_float = gguf.tensors().all(|tensor| {
-            let ty = tensor.info.ty().name();
-            [QuantType::F32, QuantType::F16, QuantType::BF16]
-                .iter()
-                .any(|ok| ok.name() == ty)
-        });
+        let is_float = is_float(model.weights());
         let mut findings = vec![bits::compare(&model, &tokens, self.n_threads)?];
         findings.extend(distance::measure(
             &model,
@@ -140,6 +135,19 @@ impl Check {
         }
         Ok(findings)
     }
+}
+
+/// Whether no matrix is quantized.
+fn is_float(weights: &Weights<'_>) -> bool {
+    let is_float = |ty| matches!(ty, QuantType::F32 | QuantType::F16 | QuantType::BF16);
+    let ends = [weights.token_embd.ty(), weights.output.ty()];
+    let mut layers = weights.layers.iter();
+    ends.into_iter().all(is_float)
+        && layers.all(|layer| {
+            let dense = layer.dense().map(|matrix| matrix.ty());
+            let experts = layer.experts().map(|experts| experts.ty());
+            dense.into_iter().chain(experts).all(is_float)
+        })
 }
 
 /// The models that `apr` has built in.

@@ -1,8 +1,7 @@
-//! What a token reads and multiplies, counted from the file's own tensors.
+//! What a token reads and multiplies, counted from the model's own matrices.
 
-use gguf_format::GgufSet;
-use moe_model::{Config, LayerView, kv_bytes};
-use quant_kernels::KV_BLOCK;
+use moe_model::{Config, Experts, LayerView, Model, kv_bytes};
+use quant_kernels::{KV_BLOCK, MatRef};
 
 use super::workload::Test;
 use crate::{args::CacheArgs, error::Error};
@@ -25,38 +24,30 @@ pub(super) struct Reads {
 }
 
 impl Reads {
-    pub(super) fn of(gguf: &GgufSet<'_>, config: &Config) -> Self {
+    pub(super) fn of(model: &Model<'_>) -> Self {
+        let (config, weights) = (model.config(), model.weights());
+        let n_bytes = |matrix: &MatRef<'_>| matrix.bytes().len() as u64;
+        let n_weights = |matrix: &MatRef<'_>| matrix.n_rows() as u64 * matrix.n_cols() as u64;
+        let n_used = config.n_expert_used as u64;
         let mut reads = Self {
-            n_params: 0,
-            dense_bytes: 0,
+            n_params: weights.n_weights(),
+            dense_bytes: n_bytes(&weights.output),
             row_bytes: 0,
-            expert_bytes: vec![0; config.n_layer],
+            expert_bytes: Vec::with_capacity(config.n_layer),
             layer_products: 0,
             head_products: config.n_embd as u64 * config.n_vocab as u64,
             config: config.clone(),
         };
-        let (n_expert, n_used) = (config.n_expert as u64, config.n_expert_used as u64);
-        let is_tied = gguf.find("output.weight").is_none();
-        for tensor in gguf.tensors() {
-            let n_bytes = tensor.data.len() as u64;
-            let n_weights = tensor.info.ne().iter().product::<u64>();
-            reads.n_params += n_weights;
-            reads.layer_products += match tensor.info.name() {
-                "token_embd.weight" | "output.weight" => 0,
-                name if name.contains("_exps.") => n_weights / n_expert * n_used,
-                // Norms have one dimension and multiply no weights.
-                _ if tensor.info.ne().len() < 2 => 0,
-                _ => n_weights,
-            };
-            match tensor.info.name() {
-                "token_embd.weight" if !is_tied => {
-                    reads.row_bytes = n_bytes / config.n_vocab as u64;
-                }
-                name => match expert_layer(name).and_then(|i| reads.expert_bytes.get_mut(i)) {
-                    Some(of_layer) => *of_layer += n_bytes / n_expert,
-                    None => reads.dense_bytes += n_bytes,
-                },
-            }
+        if !weights.is_tied() {
+            reads.row_bytes = n_bytes(&weights.token_embd) / config.n_vocab as u64;
+        }
+        for layer in &weights.layers {
+            let dense = layer.dense();
+            let experts = layer.experts().map(first);
+            reads.dense_bytes += dense.map(n_bytes).iter().sum::<u64>();
+            reads.expert_bytes.push(experts.iter().map(n_bytes).sum());
+            let of_experts: u64 = experts.iter().map(n_weights).sum();
+            reads.layer_products += dense.map(n_weights).iter().sum::<u64>() + n_used * of_experts;
         }
         reads
     }
@@ -105,10 +96,9 @@ impl Reads {
     }
 }
 
-/// Returns the layer of a tensor that holds experts.
-fn expert_layer(name: &str) -> Option<usize> {
-    let (layer, rest) = name.strip_prefix("blk.")?.split_once('.')?;
-    rest.contains("_exps.").then(|| layer.parse().ok())?
+/// Returns one of a layer's experts; they are all alike.
+fn first<'a>(experts: &Experts<'a>) -> MatRef<'a> {
+    experts.of(0)
 }
 
 /// Counts the weights that passes read, by the experts that tokens really go to. Tokens of a
@@ -152,16 +142,23 @@ impl<'a> Meter<'a> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::builtin;
 
+    /// By hand: per layer the four matrices of attention, the router, and three matrices of
+    /// each of four experts out of sixteen.
     #[test]
-    fn experts_belong_to_a_layer_and_nothing_else_does() {
-        assert_eq!(expert_layer("blk.47.ffn_down_exps.weight"), Some(47));
-        for name in [
-            "blk.3.ffn_gate_inp.weight",
-            "blk.x.ffn_up_exps.weight",
-            "output.weight",
-        ] {
-            assert_eq!(expert_layer(name), None, "{name}");
-        }
+    fn a_token_multiplies_with_the_experts_that_it_goes_to() {
+        let file = builtin::file();
+        let model = Model::read(&file.contents().unwrap()).unwrap();
+        let reads = Reads::of(&model);
+        let attention = 256 * 256 + 2 * 128 * 256 + 256 * 256;
+        let per_layer = attention + 16 * 256 + 4 * 3 * 256 * 256;
+        assert_eq!(reads.layer_products, 4 * per_layer);
+        assert_eq!(reads.head_products, 2048 * 256);
+        let all = 4 * (attention + 16 * 256 + 16 * 3 * 256 * 256);
+        let norms = 4 * (2 * 256 + 2 * 64) + 256;
+        assert_eq!(reads.n_params, all + norms + 2 * 2048 * 256);
+        let n_bytes = reads.bytes_per_token();
+        assert!(n_bytes < file.n_bytes() / 2, "{n_bytes}");
     }
 }
