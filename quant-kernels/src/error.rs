@@ -35,6 +35,14 @@ pub enum KernelError {
         /// Bytes given.
         found: usize,
     },
+    /// Scales lie beside weights, or are of a type, for which that is not defined.
+    #[error("{ty} weights with scales of {scales}: expected F8_E4M3 with F32 or BF16")]
+    Scales {
+        /// Type of the weights.
+        ty: QuantType,
+        /// Type of the scales.
+        scales: QuantType,
+    },
     /// No type has this name.
     #[error("unknown weight type `{name}`")]
     UnknownType {

@@ -1,4 +1,4 @@
-//! Products with float weights: F32, F16, BF16.
+//! Products with float weights: F32, F16, BF16, and E4M3 in `float8.rs`.
 //!
 //! The activations stay `f32`. Sixteen lanes by element index modulo 16, one fused
 //! multiply-add per element, folded 16 → 8 → 4 → 2 → 1 ([`crate::lanes`]). A tile of rows
@@ -11,6 +11,7 @@ use bytemuck::AnyBitPattern;
 
 use crate::{
     lanes::{F32x16, LaneOp},
+    matrix::MatRef,
     pool::TileMut,
     product::Strip,
 };
@@ -19,10 +20,20 @@ use crate::{
 pub(crate) trait FloatWeight: Copy {
     /// The bytes of a weight, without alignment.
     type Bytes: AnyBitPattern;
+    /// The scales of a row, if they lie beside it.
+    type Scales<'a>: Copy;
+    /// Returns the scales of a row.
+    fn scales(w: MatRef<'_>, row: usize) -> Self::Scales<'_>;
     /// Loads sixteen weights.
     fn load<L: F32x16>(x: &[Self::Bytes; 16]) -> L;
     /// Reads one weight.
     fn get(x: &Self::Bytes) -> f32;
+    /// Multiplies the sixteen weights of a chunk of the row by their scale.
+    #[inline(always)]
+    fn scale<L: F32x16>(w: L, scales: Self::Scales<'_>, chunk: usize) -> L {
+        let _ = (scales, chunk);
+        w
+    }
 }
 
 /// IEEE single precision.
@@ -37,6 +48,9 @@ pub(crate) struct Bf16;
 
 impl FloatWeight for F32 {
     type Bytes = [u8; 4];
+    type Scales<'a> = ();
+    #[inline(always)]
+    fn scales(_: MatRef<'_>, _: usize) {}
     #[inline(always)]
     fn load<L: F32x16>(x: &[Self::Bytes; 16]) -> L {
         L::load(&bytemuck::must_cast(*x))
@@ -49,6 +63,9 @@ impl FloatWeight for F32 {
 
 impl FloatWeight for F16 {
     type Bytes = [u8; 2];
+    type Scales<'a> = ();
+    #[inline(always)]
+    fn scales(_: MatRef<'_>, _: usize) {}
     #[inline(always)]
     fn load<L: F32x16>(x: &[Self::Bytes; 16]) -> L {
         L::load_f16(&bytemuck::must_cast(*x))
@@ -61,6 +78,9 @@ impl FloatWeight for F16 {
 
 impl FloatWeight for Bf16 {
     type Bytes = [u8; 2];
+    type Scales<'a> = ();
+    #[inline(always)]
+    fn scales(_: MatRef<'_>, _: usize) {}
     #[inline(always)]
     fn load<L: F32x16>(x: &[Self::Bytes; 16]) -> L {
         L::load_bf16(&bytemuck::must_cast(*x))
@@ -135,7 +155,8 @@ fn streams<L: F32x16, F: FloatWeight>(strip: Strip<'_>, out: &mut TileMut<'_>) {
         // Beyond the last row a stream repeats it.
         let places: [usize; TILE] = std::array::from_fn(|r| (r * len + row).min(n_rows - 1));
         let w = places.map(|place| strip.blocks::<F::Bytes>(place));
-        let [sums] = tile::<L, F, TILE, 1>(w, x);
+        let scales = places.map(|place| F::scales(strip.w, place));
+        let [sums] = tile::<L, F, TILE, 1>(w, scales, x);
         for (place, sum) in places.into_iter().zip(sums) {
             out[place] = sum;
         }
@@ -155,8 +176,9 @@ fn rows<L: F32x16, F: FloatWeight, const R: usize, const N: usize>(
     for row in (first..n_rows.min(first + TILE)).step_by(R) {
         // Beyond the last row the tile repeats it and drops the result.
         let w = std::array::from_fn(|r| strip.blocks::<F::Bytes>((row + r).min(n_rows - 1)));
+        let scales = std::array::from_fn(|r| F::scales(strip.w, (row + r).min(n_rows - 1)));
         let live = R.min(n_rows - row);
-        for (t, sums) in tile::<L, F, R, N>(w, x).iter().enumerate() {
+        for (t, sums) in tile::<L, F, R, N>(w, scales, x).iter().enumerate() {
             out.row(token + t)[row..row + live].copy_from_slice(&sums[..live]);
         }
     }
@@ -167,6 +189,7 @@ fn rows<L: F32x16, F: FloatWeight, const R: usize, const N: usize>(
 #[inline(always)]
 fn tile<L: F32x16, F: FloatWeight, const R: usize, const N: usize>(
     rows: [&[F::Bytes]; R],
+    scales: [F::Scales<'_>; R],
     x: [&[f32]; N],
 ) -> [[f32; R]; N] {
     // Plain loops: a closure would not take on the instruction set of this function.
@@ -180,7 +203,7 @@ fn tile<L: F32x16, F: FloatWeight, const R: usize, const N: usize>(
     for i in 0..len {
         let mut w = [L::splat(0.0); R];
         for r in 0..R {
-            w[r] = F::load(&whole_rows[r][i]);
+            w[r] = F::scale(F::load(&whole_rows[r][i]), scales[r], i);
         }
         for t in 0..N {
             let x = L::load(&whole_x[t][i]);
@@ -196,9 +219,10 @@ fn tile<L: F32x16, F: FloatWeight, const R: usize, const N: usize>(
             for (w, bytes) in w.iter_mut().zip(rows_of[r].1) {
                 *w = F::get(bytes);
             }
+            let w = F::scale(L::load(&w), scales[r], len);
             for t in 0..N {
                 let x = L::load_partial(x_of[t].1, 0.0);
-                sums[t][r] = L::load(&w).mul_add(x, sums[t][r]).first(rest, sums[t][r]);
+                sums[t][r] = w.mul_add(x, sums[t][r]).first(rest, sums[t][r]);
             }
         }
     }

@@ -37,8 +37,8 @@
 //!   Then one fused `f32` multiply-add per block adds the scaled sum to the row's total,
 //!   and one more the minimum or offset where the type has it; blocks in ascending order.
 //! - A product with a float row has sixteen lanes by column modulo 16, one fused
-//!   multiply-add per weight, and folds 16 → 8 → 4 → 2 → 1. Norms and softmax sum in the
-//!   same way.
+//!   multiply-add per weight, and folds 16 → 8 → 4 → 2 → 1. A weight with a scale beside it
+//!   is multiplied by that first, which rounds once. Norms and softmax sum in the same way.
 //! - Attention walks the cache in blocks of [`KV_BLOCK`] positions, ascending, with one
 //!   online softmax for one query or many. `exp` is a polynomial of this crate.
 //! - Work is divided over rows, heads and tokens, or at fixed places of the context, and
@@ -118,6 +118,7 @@ mod lanes;
 mod scalar;
 
 mod float;
+mod float8;
 mod math;
 mod product;
 
@@ -149,7 +150,7 @@ pub use error::KernelError;
 pub use isa::Isa;
 pub use kv::{KV_BLOCK, KvBlock, KvShape, KvType};
 pub use math::{Norm, Term};
-pub use matrix::{MatMut, MatRef};
+pub use matrix::{MatMut, MatRef, SCALE_BLOCK};
 pub use product::Product;
 pub use quant_type::{ActivationForm, QuantType};
 pub use quantize::{quantize_row, quantize_row_weighted};

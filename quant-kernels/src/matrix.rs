@@ -4,6 +4,9 @@ use std::{fmt, ops::Range};
 
 use crate::{KernelError, QuantType, dequantize_row};
 
+/// Rows, and columns, that share a scale beside an `F8_E4M3` matrix.
+pub const SCALE_BLOCK: usize = 128;
+
 /// A weight matrix `[n_rows, n_cols]`, row-major, borrowed from the model's bytes.
 ///
 /// The bytes may start anywhere; no alignment is asked for. A copy is a few words.
@@ -14,6 +17,42 @@ pub struct MatRef<'a> {
     n_cols: usize,
     row_bytes: usize,
     bytes: &'a [u8],
+    scales: Option<Scales<'a>>,
+}
+
+/// The scales of a matrix, one per square of [`SCALE_BLOCK`] rows and columns; those at the
+/// edges may be smaller.
+#[derive(Clone, Copy)]
+struct Scales<'a> {
+    /// F32 or BF16, row-major.
+    bytes: &'a [u8],
+    is_f32: bool,
+    /// Scales of a row.
+    n_cols: usize,
+    /// Place of the view's first row in the matrix that the scales belong to.
+    first_row: usize,
+}
+
+/// The scales of one row.
+#[derive(Clone, Copy)]
+pub(crate) struct RowScales<'a> {
+    /// Empty where all are 1.
+    bytes: &'a [u8],
+    is_f32: bool,
+}
+
+impl RowScales<'_> {
+    /// Returns the scale of a block of columns.
+    #[inline(always)]
+    pub(crate) fn of(self, block: usize) -> f32 {
+        if self.bytes.is_empty() {
+            1.0
+        } else if self.is_f32 {
+            f32::from_le_bytes(self.bytes.as_chunks::<4>().0[block])
+        } else {
+            half::bf16::from_le_bytes(self.bytes.as_chunks::<2>().0[block]).to_f32()
+        }
+    }
 }
 
 impl fmt::Debug for MatRef<'_> {
@@ -54,6 +93,35 @@ impl<'a> MatRef<'a> {
             n_cols,
             row_bytes,
             bytes,
+            scales: None,
+        })
+    }
+
+    /// Puts scales beside an `F8_E4M3` matrix: `scales` of F32 or BF16, one per square of
+    /// [`SCALE_BLOCK`] rows and columns, row-major. Without them all are 1.
+    ///
+    /// # Errors
+    /// [`KernelError::Scales`] for other types, [`KernelError::MatrixSize`] if the bytes are
+    /// not exactly the scales.
+    pub fn with_scales(self, ty: QuantType, scales: &'a [u8]) -> Result<Self, KernelError> {
+        let (is_f32, is_bf16) = (ty == QuantType::F32, ty == QuantType::BF16);
+        if self.ty != QuantType::F8_E4M3 || !(is_f32 || is_bf16) {
+            return Err(KernelError::Scales {
+                ty: self.ty,
+                scales: ty,
+            });
+        }
+        let n_cols = self.n_cols.div_ceil(SCALE_BLOCK);
+        Self::new(ty, self.n_rows.div_ceil(SCALE_BLOCK), n_cols, scales)?;
+        let scales = Scales {
+            bytes: scales,
+            is_f32,
+            n_cols,
+            first_row: 0,
+        };
+        Ok(Self {
+            scales: Some(scales),
+            ..self
         })
     }
 
@@ -85,10 +153,31 @@ impl<'a> MatRef<'a> {
     #[must_use]
     pub fn rows(&self, range: Range<usize>) -> Self {
         let bytes = &self.bytes[range.start * self.row_bytes..range.end * self.row_bytes];
+        let scales = self.scales.map(|scales| Scales {
+            first_row: scales.first_row + range.start,
+            ..scales
+        });
         Self {
             n_rows: range.len(),
             bytes,
+            scales,
             ..*self
+        }
+    }
+
+    /// Returns the scales of one row.
+    pub(crate) fn row_scales(&self, row_idx: usize) -> RowScales<'a> {
+        let Some(scales) = self.scales else {
+            return RowScales {
+                bytes: &[],
+                is_f32: false,
+            };
+        };
+        let n_bytes = scales.n_cols * if scales.is_f32 { 4 } else { 2 };
+        let start = (scales.first_row + row_idx) / SCALE_BLOCK * n_bytes;
+        RowScales {
+            bytes: &scales.bytes[start..start + n_bytes],
+            is_f32: scales.is_f32,
         }
     }
 
@@ -100,13 +189,21 @@ impl<'a> MatRef<'a> {
         &self.bytes[row_idx * self.row_bytes..(row_idx + 1) * self.row_bytes]
     }
 
-    /// Writes the `n_cols` weights of one row as floats, as [`dequantize_row`] does.
+    /// Writes the `n_cols` weights of one row as floats, as [`dequantize_row`] does, times
+    /// their scales.
     ///
     /// # Panics
     /// If there is no such row, or `out` is not `n_cols` long.
     pub fn dequantize_row(&self, row_idx: usize, out: &mut [f32]) {
         assert_eq!(out.len(), self.n_cols, "dequantize_row: output length");
         dequantize_row(self.ty, self.row_bytes(row_idx), out);
+        if self.scales.is_some() {
+            let scales = self.row_scales(row_idx);
+            for (block, weights) in out.chunks_mut(SCALE_BLOCK).enumerate() {
+                let scale = scales.of(block);
+                weights.iter_mut().for_each(|weight| *weight *= scale);
+            }
+        }
     }
 }
 
@@ -158,6 +255,49 @@ mod tests {
             "Q4_K [3, 256] takes 432 bytes, found 288"
         );
         assert!(MatRef::new(QuantType::F32, usize::MAX, usize::MAX / 4, &bytes).is_err());
+    }
+
+    #[test]
+    fn scales_are_checked_when_they_are_put_beside() {
+        let (bytes, scales) = ([0x38; 300 * 130], [0; 24]);
+        let mat = MatRef::new(QuantType::F8_E4M3, 300, 130, &bytes).unwrap();
+        assert!(mat.with_scales(QuantType::F32, &scales).is_ok());
+        assert!(mat.with_scales(QuantType::BF16, &scales[..12]).is_ok());
+        assert_eq!(
+            mat.with_scales(QuantType::F32, &scales[4..])
+                .unwrap_err()
+                .to_string(),
+            "F32 [3, 2] takes 24 bytes, found 20"
+        );
+        let says = "F8_E4M3 weights with scales of F16: expected F8_E4M3 with F32 or BF16";
+        let error = mat.with_scales(QuantType::F16, &scales[..12]).unwrap_err();
+        assert_eq!(error.to_string(), says);
+        let other = MatRef::new(QuantType::F32, 1, 1, &bytes[..4]).unwrap();
+        assert!(other.with_scales(QuantType::F32, &scales[..4]).is_err());
+    }
+
+    /// 0x38 is one.
+    #[test]
+    fn a_weight_is_multiplied_by_the_scale_of_its_square() {
+        let bytes = [0x38; 300 * 130];
+        let scales = [1.0_f32, 2.0, 3.0, 4.0, 5.0, 6.0];
+        let scales: Vec<u8> = scales
+            .iter()
+            .flat_map(|scale| scale.to_le_bytes())
+            .collect();
+        let mat = MatRef::new(QuantType::F8_E4M3, 300, 130, &bytes).unwrap();
+        let mat = mat.with_scales(QuantType::F32, &scales).unwrap();
+        let ends = |mat: MatRef<'_>, row| {
+            let mut weights = [0.0; 130];
+            mat.dequantize_row(row, &mut weights);
+            [weights[0], weights[127], weights[128], weights[129]]
+        };
+        assert_eq!(ends(mat, 127), [1.0, 1.0, 2.0, 2.0]);
+        assert_eq!(ends(mat, 128), [3.0, 3.0, 4.0, 4.0]);
+        assert_eq!(
+            ends(mat.rows(100..260).rows(100..160), 56),
+            [5.0, 5.0, 6.0, 6.0]
+        );
     }
 
     #[test]

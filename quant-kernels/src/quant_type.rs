@@ -72,12 +72,16 @@ pub enum QuantType {
     IQ4_XS,
     /// 4-bit floats (E2M1), one power of two per 32.
     MXFP4,
+    /// 8-bit floats (E4M3), whose scales lie beside the matrix: [`MatRef::with_scales`].
+    ///
+    /// [`MatRef::with_scales`]: crate::MatRef::with_scales
+    F8_E4M3,
 }
 
 /// The form in which a product wants its activations; see [`QuantType::activation_form`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum ActivationForm {
-    /// As they are, `f32`: for weights of F32, F16 and BF16.
+    /// As they are, `f32`: for weights of F32, F16, BF16 and `F8_E4M3`.
     Float,
     /// `i8` with one `f32` scale per 32: for weights in blocks of 32.
     Q8Small,
@@ -89,7 +93,8 @@ pub enum ActivationForm {
 struct Row(&'static str, usize, usize, ActivationForm);
 
 impl QuantType {
-    /// Every type, in the order of the enum.
+    /// Every type whose bytes say all, in the order of the enum: those of GGUF files.
+    /// `F8_E4M3`, which needs scales beside it, is not among them.
     pub const ALL: [Self; 23] = [
         Self::F32,
         Self::F16,
@@ -142,6 +147,7 @@ impl QuantType {
             Self::IQ4_NL => Row("IQ4_NL", 32, 18, Q8Small),
             Self::IQ4_XS => Row("IQ4_XS", 256, 136, Q8Super),
             Self::MXFP4 => Row("MXFP4", 32, 17, Q8Small),
+            Self::F8_E4M3 => Row("F8_E4M3", 1, 1, Float),
         }
     }
 

@@ -145,7 +145,8 @@ fn quantize(
         | QuantType::IQ2_XS
         | QuantType::IQ2_S
         | QuantType::IQ3_XXS
-        | QuantType::IQ3_S => return Err(KernelError::NoQuantizer { ty }),
+        | QuantType::IQ3_S
+        | QuantType::F8_E4M3 => return Err(KernelError::NoQuantizer { ty }),
     }
     Ok(())
 }

@@ -6,7 +6,7 @@
 //! and their order does not matter; what remains is one rounding, where the minimum is
 //! subtracted or the offset added.
 
-use crate::QuantType;
+use crate::{QuantType, float8::e4m3_to_f32};
 
 use super::{
     BlockIq1M, BlockIq1S, BlockIq2S, BlockIq2Xs, BlockIq2Xxs, BlockIq3S, BlockIq3Xxs, BlockIq4Nl,
@@ -17,7 +17,8 @@ use super::{
 
 /// Writes the values of a row of `out.len()` weights, or of several rows of whole blocks.
 ///
-/// The result equals ggml's bit for bit, for every type. A factor that is infinite or NaN
+/// The result equals ggml's bit for bit, for every type that ggml has. `F8_E4M3` gives the
+/// floats without their scales; [`MatRef::dequantize_row`](crate::MatRef::dequantize_row) has those too. A factor that is infinite or NaN
 /// gives infinite or NaN weights.
 ///
 /// # Panics
@@ -37,6 +38,7 @@ pub fn dequantize_row(ty: QuantType, bytes: &[u8], out: &mut [f32]) {
         QuantType::BF16 => words::<2>(bytes, out, |[low, high]| {
             f32::from_le_bytes([0, 0, low, high])
         }),
+        QuantType::F8_E4M3 => words::<1>(bytes, out, |[byte]| e4m3_to_f32(byte)),
         QuantType::Q4_0 => small::<BlockQ4_0>(bytes, out),
         QuantType::Q4_1 => small::<BlockQ4_1>(bytes, out),
         QuantType::Q5_0 => small::<BlockQ5_0>(bytes, out),
