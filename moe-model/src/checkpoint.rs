@@ -172,6 +172,7 @@ impl<'a> CheckpointTensor<'a> {
             Dtype::F32 => Some(QuantType::F32),
             Dtype::F16 => Some(QuantType::F16),
             Dtype::BF16 => Some(QuantType::BF16),
+            Dtype::F8_E4M3 => Some(QuantType::F8_E4M3),
             _ => None,
         }
     }

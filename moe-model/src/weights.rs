@@ -11,12 +11,15 @@ mod gguf;
 use std::collections::HashSet;
 
 use gguf_format::{GgmlType, GgufSet};
-use quant_kernels::{MatRef, QuantType};
+use quant_kernels::{MatRef, QuantType, SCALE_BLOCK};
 
 pub use self::experts::Experts;
 use crate::{
     Checkpoint, Config, ModelError,
-    checkpoint::{config::is_tied, tensors::CheckpointTensors},
+    checkpoint::{
+        config::{is_fp8, is_tied},
+        tensors::CheckpointTensors,
+    },
     error::quote,
     names::{OUTPUT, OUTPUT_NORM, TOKEN_EMBD},
 };
@@ -94,6 +97,10 @@ pub(crate) trait TensorSource<'a> {
     fn expert_name(&self, layer: usize, tensor: &str, expert: usize) -> String;
     /// Returns how experts lie.
     fn experts(&self, layer: usize, tensor: &str) -> ExpertLayout;
+    /// Returns what the file calls the scales beside a matrix of 8-bit floats.
+    fn scale_name(&self, matrix: &str) -> String {
+        format!("{matrix}_scale_inv")
+    }
     /// Returns a tensor by the file's name for it.
     fn find(&self, name: &str) -> Option<Found<'a>>;
     /// Returns the names of all tensors.
@@ -122,15 +129,12 @@ impl<'a> Weights<'a> {
         checkpoint: &Checkpoint<'a>,
         config: &Config,
     ) -> Result<Self, ModelError> {
-        let is_tied = is_tied(checkpoint)?;
-        Self::from_source(
-            &CheckpointTensors {
-                checkpoint,
-                is_tied,
-            },
-            config,
-            is_tied,
-        )
+        let source = CheckpointTensors {
+            checkpoint,
+            is_tied: is_tied(checkpoint)?,
+            is_fp8: is_fp8(checkpoint)?,
+        };
+        Self::from_source(&source, config, source.is_tied)
     }
 
     fn from_source(
@@ -319,11 +323,45 @@ impl<'a, S: TensorSource<'a>> Reader<'_, 'a, S> {
             found,
         })?;
         let (rows, n_cols) = shape.split_at(shape.len() - 1);
-        MatRef::new(ty, rows.iter().product(), n_cols[0], tensor.data).map_err(|source| {
-            ModelError::Kernel {
-                what: format!("tensor `{name}`"),
-                source,
-            }
+        let failed = |source| ModelError::Kernel {
+            what: format!("tensor `{name}`"),
+            source,
+        };
+        let n_rows = rows.iter().product();
+        let matrix = MatRef::new(ty, n_rows, n_cols[0], tensor.data).map_err(failed)?;
+        if ty == QuantType::F8_E4M3 {
+            return self.scaled(name, shape, matrix);
+        }
+        Ok(matrix)
+    }
+
+    /// Puts the scales beside a matrix of 8-bit floats.
+    fn scaled(
+        &mut self,
+        name: &str,
+        shape: &[usize],
+        matrix: MatRef<'a>,
+    ) -> Result<MatRef<'a>, ModelError> {
+        let &[n_rows, n_cols] = shape else {
+            return Err(ModelError::TensorType {
+                name: name.to_owned(),
+                expected: "a type without scales, or a matrix that is not stacked",
+                found: matrix.ty().to_string(),
+            });
+        };
+        let name = self.source.scale_name(name);
+        let shape = [n_rows, n_cols].map(|len| len.div_ceil(SCALE_BLOCK));
+        let scales = self.tensor(&name, &shape)?;
+        let scaled = match scales.ty {
+            Ok(ty) => matrix
+                .with_scales(ty, scales.data)
+                .map_err(|_| ty.to_string()),
+            Err(found) => Err(found),
+        };
+        scaled.map_err(|found| ModelError::TensorType {
+            name,
+            expected: "F32 or BF16",
+            found,
         })
     }
 

@@ -13,7 +13,7 @@ mod rounding;
 use std::{fs, num::NonZeroUsize, path::PathBuf, thread};
 
 use moe_model::{Model, ModelFile, Weights};
-use quant_kernels::QuantType;
+use quant_kernels::{ActivationForm, QuantType};
 use synth_model::{Geometry, SynthModel, TypeMix, Vocab};
 
 use crate::{error::TaskError, workspace::Workspace};
@@ -139,7 +139,7 @@ impl Check {
 
 /// Whether no matrix is quantized.
 fn is_float(weights: &Weights<'_>) -> bool {
-    let is_float = |ty| matches!(ty, QuantType::F32 | QuantType::F16 | QuantType::BF16);
+    let is_float = |ty: QuantType| ty.activation_form() == ActivationForm::Float;
     let ends = [weights.token_embd.ty(), weights.output.ty()];
     let mut layers = weights.layers.iter();
     ends.into_iter().all(is_float)

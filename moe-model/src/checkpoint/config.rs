@@ -5,6 +5,9 @@
 //! relies on it; everything else must be said. What transformers would heed and the forward
 //! pass does not implement is refused by name.
 
+use quant_kernels::SCALE_BLOCK;
+use serde_json::{Value, json};
+
 use super::{Checkpoint, document::Document};
 use crate::{Config, ModelError, RopeConfig, sampling::SamplingHints};
 
@@ -56,6 +59,55 @@ pub(crate) fn is_tied(checkpoint: &Checkpoint<'_>) -> Result<bool, ModelError> {
     Ok(tied.unwrap_or(false))
 }
 
+/// Returns whether matrices may be in FP8: E4M3 with a scale per 128 × 128 weights.
+pub(crate) fn is_fp8(checkpoint: &Checkpoint<'_>) -> Result<bool, ModelError> {
+    has_fp8(&checkpoint.config()?)
+}
+
+fn has_fp8(file: &Document<'_>) -> Result<bool, ModelError> {
+    let Some(settings) = file.object("quantization_config")? else {
+        return Ok(false);
+    };
+    let expected = [
+        ("quant_method", json!("fp8")),
+        ("weight_block_size", json!([SCALE_BLOCK, SCALE_BLOCK])),
+        // Scales of activations that are not in the file; here activations stay exact.
+        ("activation_scheme", json!("dynamic")),
+        ("fmt", json!("e4m3")),
+    ];
+    for (name, expected) in &expected {
+        let may_be_absent = *name == "fmt";
+        match settings.get(name) {
+            None if may_be_absent => {}
+            Some(found) if found == expected => {}
+            found => {
+                let found = found.map_or_else(|| "nothing".to_owned(), told);
+                return Err(settings.invalid(name, &told(expected), found));
+            }
+        }
+    }
+    // Which modules are in which type, their tensors say.
+    let others = ["modules_to_not_convert", "ignored_layers"];
+    let mut names = settings.names();
+    let is_known = |name: &str| expected.iter().any(|(known, _)| *known == name);
+    match names.find(|name| !is_known(name) && !others.contains(name)) {
+        None => Ok(true),
+        Some(name) => {
+            let found = settings.get(name).map(ToString::to_string);
+            let expected = "no such field: it would be ignored";
+            Err(settings.invalid(name, expected, found.unwrap_or_default()))
+        }
+    }
+}
+
+/// A value as a message shows it.
+fn told(value: &Value) -> String {
+    match value {
+        Value::String(text) => format!("`{text}`"),
+        other => other.to_string(),
+    }
+}
+
 fn check_architecture(file: &Document<'_>) -> Result<(), ModelError> {
     let model_type = file.text("model_type")?;
     let expected = format!("`{MODEL_TYPE}`");
@@ -75,12 +127,7 @@ fn check_architecture(file: &Document<'_>) -> Result<(), ModelError> {
 
 /// Refuses settings that would change the answer and are not implemented.
 fn check_settings(file: &Document<'_>) -> Result<(), ModelError> {
-    if let Some(found) = file.get("quantization_config") {
-        let method = &found["quant_method"];
-        let found = method.as_str().unwrap_or("another").to_owned();
-        let expected = "none, since weights are read as BF16, F16 or F32";
-        return Err(file.invalid("quantization_config", expected, found));
-    }
+    has_fp8(file)?;
     for name in ["attention_bias", "use_sliding_window"] {
         if file.flag(name)? == Some(true) {
             return Err(file.invalid(name, "false, which is all that is implemented", true));

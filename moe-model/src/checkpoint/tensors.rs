@@ -5,6 +5,8 @@
 //! Experts are one tensor each, or stacked: `gate_up_proj` `[X, 2·F, E]`, the gate's rows first,
 //! and `down_proj` `[X, E, F]`, as transformers keeps them in memory, or one stack each.
 
+use quant_kernels::QuantType;
+
 use super::Checkpoint;
 use crate::{
     Config,
@@ -31,10 +33,13 @@ const LAYER: [(&str, &str); 12] = [
     ("ffn_down_exps", "down_proj"),
 ];
 
-/// A checkpoint, and whether its embedding serves as head.
+/// A checkpoint, and what its configuration says of the tensors.
 pub(crate) struct CheckpointTensors<'c, 'a> {
     pub(crate) checkpoint: &'c Checkpoint<'a>,
+    /// Whether the embedding serves as head.
     pub(crate) is_tied: bool,
+    /// Whether matrices may be in FP8.
+    pub(crate) is_fp8: bool,
 }
 
 impl<'a> TensorSource<'a> for CheckpointTensors<'_, 'a> {
@@ -89,7 +94,13 @@ impl<'a> TensorSource<'a> for CheckpointTensors<'_, 'a> {
         let tensor = self.checkpoint.find(name)?;
         Some(Found {
             name: tensor.name,
-            ty: tensor.quant_type().ok_or_else(|| tensor.dtype()),
+            ty: match tensor.quant_type() {
+                Some(QuantType::F8_E4M3) if !self.is_fp8 => {
+                    Err("F8_E4M3 without a `quantization_config`".to_owned())
+                }
+                Some(ty) => Ok(ty),
+                None => Err(tensor.dtype()),
+            },
             shape: tensor.shape.clone(),
             data: tensor.data,
         })

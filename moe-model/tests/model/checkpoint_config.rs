@@ -173,11 +173,57 @@ fn other_models_are_refused_by_name() {
             "found nothing, which means false",
         ),
         ("hidden_act", json!("gelu"), "expected `silu`, found `gelu`"),
+    ]);
+}
+
+#[test]
+fn quantizations_but_fp8_in_blocks_are_refused_by_name() {
+    let fp8 = |field: &str, value: Value| {
+        let mut fields = json!({
+            "activation_scheme": "dynamic",
+            "fmt": "e4m3",
+            "quant_method": "fp8",
+            "modules_to_not_convert": ["lm_head"],
+            "weight_block_size": [128, 128],
+        });
+        fields[field] = value;
+        fields
+    };
+    let name = "quantization_config";
+    let expected = with_model(&bf16_parts().to_bytes(), |model| model.config().clone());
+    assert_eq!(config(&with(&[(name, fp8("fmt", json!(null)))])), expected);
+    check(&[
         (
-            "quantization_config",
+            name,
             json!({"quant_method": "gptq"}),
-            "`quantization_config`: expected none, since weights are read as BF16, F16 or F32, \
-             found gptq",
+            "expected `fp8`, found `gptq`",
+        ),
+        (name, json!({}), "`quantization_config.quant_method`"),
+        (
+            name,
+            json!("fp8"),
+            "`quantization_config`: expected an object",
+        ),
+        (
+            name,
+            fp8("weight_block_size", json!([64, 64])),
+            "expected [128,128], found [64,64]",
+        ),
+        (
+            name,
+            fp8("weight_block_size", json!(null)),
+            "expected [128,128], found nothing",
+        ),
+        (
+            name,
+            fp8("activation_scheme", json!("static")),
+            "`quantization_config.activation",
+        ),
+        (name, fp8("fmt", json!("e5m2")), "`quantization_config.fmt`"),
+        (
+            name,
+            fp8("scale_fmt", json!("ue8m0")),
+            "expected no such field",
         ),
     ]);
 }
