@@ -2,7 +2,7 @@
 
 use std::{fmt, ops::Range};
 
-use crate::{KernelError, QuantType, dequantize_row};
+use crate::{KernelError, QuantType, dequantize_row, float8::scaled};
 
 /// Rows, and columns, that share a scale beside an `F8_E4M3` matrix.
 pub const SCALE_BLOCK: usize = 128;
@@ -42,15 +42,21 @@ pub(crate) struct RowScales<'a> {
 }
 
 impl RowScales<'_> {
+    /// All scales are 1.
+    pub(crate) const ONES: Self = Self {
+        bytes: &[],
+        is_f32: false,
+    };
+
     /// Returns the scale of a block of columns.
     #[inline(always)]
     pub(crate) fn of(self, block: usize) -> f32 {
-        if self.bytes.is_empty() {
-            1.0
-        } else if self.is_f32 {
+        if self.is_f32 {
             f32::from_le_bytes(self.bytes.as_chunks::<4>().0[block])
+        } else if let Some(&[low, high]) = self.bytes.as_chunks::<2>().0.get(block) {
+            f32::from_le_bytes([0, 0, low, high])
         } else {
-            half::bf16::from_le_bytes(self.bytes.as_chunks::<2>().0[block]).to_f32()
+            1.0
         }
     }
 }
@@ -168,10 +174,7 @@ impl<'a> MatRef<'a> {
     /// Returns the scales of one row.
     pub(crate) fn row_scales(&self, row_idx: usize) -> RowScales<'a> {
         let Some(scales) = self.scales else {
-            return RowScales {
-                bytes: &[],
-                is_f32: false,
-            };
+            return RowScales::ONES;
         };
         let n_bytes = scales.n_cols * if scales.is_f32 { 4 } else { 2 };
         let start = (scales.first_row + row_idx) / SCALE_BLOCK * n_bytes;
@@ -201,7 +204,9 @@ impl<'a> MatRef<'a> {
             let scales = self.row_scales(row_idx);
             for (block, weights) in out.chunks_mut(SCALE_BLOCK).enumerate() {
                 let scale = scales.of(block);
-                weights.iter_mut().for_each(|weight| *weight *= scale);
+                for weight in weights {
+                    *weight = scaled(*weight, scale);
+                }
             }
         }
     }
