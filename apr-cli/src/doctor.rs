@@ -23,7 +23,7 @@ use crate::{
 #[derive(Debug, Args)]
 pub(crate) struct DoctorArgs {
     /// Model to read at the end, from its own pages; without one, from other memory
-    #[arg(short, long, value_name = "FILE", env = "APR_MODEL")]
+    #[arg(short, long, value_name = "FILE|DIR", env = "APR_MODEL")]
     model: Option<PathBuf>,
     #[command(flatten)]
     cpu: CpuArgs,
