@@ -131,8 +131,7 @@ fn inputs_and_matrices_make_the_residual_stream() {
                 let mut routes = routes.enumerate().nth(up.row as usize).unwrap().1.iter();
                 let route = routes.find(|route| route.expert == up.expert).unwrap();
                 let gated = &down.rows[down_met.row as usize * n_ff..][..n_ff];
-                let first = up.expert as usize * n_embd;
-                let said = product(layer.down_exps.rows(first..first + n_embd), gated);
+                let said = product(layer.down_exps.of(up.expert as usize), gated);
                 let x = &mut x[up.row as usize * n_embd..][..n_embd];
                 add(x, route.weight, &said);
             }
