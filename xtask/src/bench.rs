@@ -184,6 +184,7 @@ fn doctor(engines: &Engines, conditions: &Conditions<'_>) -> Result<Value, TaskE
         .args(["doctor", "--json", "-m"])
         .arg(conditions.model)
         .args(["-t", &conditions.threads.to_string()])
+        .args(conditions.isa.map(|isa| format!("--isa={isa}")))
         .output()
         .map_err(|source| TaskError::Start {
             command: program.to_string(),
