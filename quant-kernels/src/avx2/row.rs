@@ -34,8 +34,12 @@ use superblock::SuperParts;
 
 /// Rows whose float parts go side by side.
 const ROWS: usize = 8;
-/// Blocks along a row whose sums are kept before the float part takes them.
+/// Small blocks along a row whose sums are kept before the float part takes them, as many as
+/// the activations group.
 const GROUP: usize = 8;
+/// Most superblocks, so that rows of 4,096 weights are read in one go: memory delivers less to
+/// half rows.
+const SUPER_GROUP: usize = 16;
 
 /// How far behind a block memory is asked for.
 const PREFETCH_BYTES: usize = 8192;
@@ -51,14 +55,14 @@ enum Factors {
 
 /// The factors of eight rows' blocks, by block and row.
 struct FactorTile {
-    first: [[u32; ROWS]; GROUP],
-    second: [[u32; ROWS]; GROUP],
+    first: [[u32; ROWS]; SUPER_GROUP],
+    second: [[u32; ROWS]; SUPER_GROUP],
 }
 
 impl FactorTile {
     const ZEROED: Self = Self {
-        first: [[0; ROWS]; GROUP],
-        second: [[0; ROWS]; GROUP],
+        first: [[0; ROWS]; SUPER_GROUP],
+        second: [[0; ROWS]; SUPER_GROUP],
     };
 
     /// Returns the first and the second factors of a block of each row.
@@ -97,13 +101,15 @@ pub(super) fn superblocks<B: SuperBlock>(strip: Strip<'_>, out: &mut TileMut<'_>
 fn super_rows<B: SuperBlock, const N: usize>(strip: Strip<'_>, out: &mut TileMut<'_>) {
     let x: [&[ActSuper]; N] = std::array::from_fn(|t| strip.x.super_row(strip.x_row(t)));
     let n_blocks = x[0].len();
-    let mut parts = [[[SuperParts::zero(); ROWS]; GROUP]; N];
+    let mut parts = [[[SuperParts::zero(); ROWS]; SUPER_GROUP]; N];
     let mut factors = FactorTile::ZEROED;
     for first in (0..strip.w.n_rows()).step_by(ROWS) {
         let live = ROWS.min(strip.w.n_rows() - first);
         let mut totals = [_mm256_setzero_ps(); N];
-        for start in (0..n_blocks).step_by(GROUP) {
-            let n = GROUP.min(n_blocks - start);
+        // The sums of several tokens should leave room in the first cache.
+        let group = SUPER_GROUP / N.min(2);
+        for start in (0..n_blocks).step_by(group) {
+            let n = group.min(n_blocks - start);
             for r in 0..live {
                 let blocks = &strip.blocks::<B>(first + r)[start..start + n];
                 let distance = strip.distance(first + r, PREFETCH_BYTES);

@@ -1,8 +1,9 @@
 //! Stored integers, unpacked in registers.
 //!
-//! The products of a row in place begin here. Registers hold 64 integers in the order of the weights. Formats differ in where they keep the bits, but
-//! all of them put the halves of 64 weights into the same bytes: so these are loaded twice,
-//! side by side, and each half is shifted by its own distance.
+//! The products of a row in place begin here. Registers hold 64 integers in the order of the
+//! weights. Formats differ in where they keep the bits, but all of them put the halves of 64
+//! weights into the same bytes: so these are loaded twice, side by side, and each half is
+//! shifted by its own distance.
 
 use std::arch::x86_64::*;
 
