@@ -14,7 +14,7 @@ use crate::{
     args::{CacheArgs, CpuArgs, ModelArgs, QuietArgs},
     engine::{Engine, Source},
     error::Error,
-    input::{PromptArgs, SpecialArgs},
+    input::{PromptArgs, SpecialArgs, refuse_inputs},
     interrupt::Interrupt,
     progress::Progress,
     terminal,
@@ -60,6 +60,8 @@ pub(crate) fn run(args: &ImatrixArgs) -> Result<(), Error> {
     let engine = source.engine(&args.cpu, args.quiet)?;
     let ids = args.special.encode(&engine.tokenizer, &text);
     let n_windows = n_windows(args, &engine, ids.len())?;
+    refuse_inputs(&args.output, &source.file, args.prompt.path())?;
+    interrupt.make_gentle();
     let out = NewFile::create(&args.output)?;
     let sums = read(args, &engine, &ids, n_windows, &interrupt)?;
     let [n_chunks, n_ctx] =

@@ -1,12 +1,13 @@
 //! Text that comes in: from a flag, a file, or stdin.
 
 use std::{
-    fs::File,
+    fs::{self, File},
     io::{self, BufRead, IsTerminal, Read},
     path::{Path, PathBuf},
 };
 
 use clap::{ArgMatches, Args, FromArgMatches, error::ErrorKind, parser::ValueSource};
+use moe_model::ModelFile;
 use tokenizer::{SpecialTokens, Tokenizer};
 
 use crate::error::Error;
@@ -25,6 +26,27 @@ pub(crate) enum PromptArgs {
 pub(crate) enum TextOrIds {
     Ids(String),
     Text(PromptArgs),
+}
+
+/// Refuses to let a new file take the place of one that is read: those of the model, or
+/// another one.
+pub(crate) fn refuse_inputs(
+    target: &Path,
+    model: &ModelFile,
+    other: Option<&Path>,
+) -> Result<(), Error> {
+    let Ok(target) = fs::canonicalize(target) else {
+        return Ok(());
+    };
+    let is_target = |path: &Path| fs::canonicalize(path).is_ok_and(|path| path == target);
+    if model.all_paths().chain(other).any(is_target) {
+        let message = format!(
+            "{}: the file to write is one of those to read",
+            target.display()
+        );
+        return Err(Error::usage(message));
+    }
+    Ok(())
 }
 
 /// What clap sees of [`PromptArgs`].
@@ -143,6 +165,14 @@ impl PromptArgs {
     /// Returns whether no flag gives a text.
     pub(crate) const fn is_absent(&self) -> bool {
         matches!(self, Self::Absent)
+    }
+
+    /// Returns the file that the text is read from, if it is one.
+    pub(crate) fn path(&self) -> Option<&Path> {
+        match self {
+            Self::File(path) => Some(path),
+            Self::Text(_) | Self::Absent => None,
+        }
     }
 
     /// Returns what the text is called: the name of its file, without the folder.

@@ -52,6 +52,11 @@ pub(crate) fn run(args: &LogitsArgs) -> Result<(), Error> {
     let mut sequence = engine.sequence(options, Outputs::All)?;
     sequence.check(&ids)?;
 
+    let text_file = match &args.prompt {
+        TextOrIds::Ids(_) => None,
+        TextOrIds::Text(text) => text.path(),
+    };
+    input::refuse_inputs(&args.output, &source.file, text_file)?;
     let mut writer = LogitsWriter::create(&args.output, ids.len(), sequence.n_vocab())?;
     let progress = Progress::tokens("logits", ids.len(), args.quiet.quiet);
     sequence.visit_logits(&ids, &(0..ids.len()), interrupt.flag(), |idx, logits| {

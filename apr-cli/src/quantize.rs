@@ -20,6 +20,7 @@ use type_mix::Mix;
 use crate::{
     args::{QuietArgs, ThreadArgs},
     error::Error,
+    input::refuse_inputs,
     interrupt::Interrupt,
     output::Output,
     progress::Progress,
@@ -136,7 +137,7 @@ pub(crate) fn run(args: &QuantizeArgs) -> Result<(), Error> {
     let Some(target) = target else {
         return Output::new().write(table(&plan).as_bytes());
     };
-    refuse_source(&file, target)?;
+    refuse_inputs(target, &file, args.imatrix.as_deref())?;
     let start = Instant::now();
     write(args, &plan, target).map_err(|error| match error {
         ToolError::Weight { .. } => within(error.into()),
@@ -170,19 +171,6 @@ fn write(args: &QuantizeArgs, plan: &Plan<'_>, target: &Path) -> Result<(), Tool
         }
     })?;
     out.finish()
-}
-
-/// The new file may not take the place of the one it is made from.
-fn refuse_source(file: &ModelFile, target: &Path) -> Result<(), Error> {
-    let Ok(target) = fs::canonicalize(target) else {
-        return Ok(());
-    };
-    let is_target = |path: &Path| fs::canonicalize(path).is_ok_and(|path| path == target);
-    if file.paths().any(is_target) {
-        let message = format!("{}: OUT is the file to read", target.display());
-        return Err(Error::usage(message));
-    }
-    Ok(())
 }
 
 /// Returns a line for each kind of row that does not fit the type it was to have.

@@ -211,6 +211,44 @@ fn a_text_makes_importance_for_the_quantizer() {
 }
 
 #[test]
+fn a_new_file_never_takes_the_place_of_one_that_is_read() {
+    let folder = Folder::new(Geometry::TINY);
+    fs::write(
+        folder.path("text.txt"),
+        "To be, or not to be, that is the question. ".repeat(20),
+    )
+    .unwrap();
+    let [input, text, imatrix] = ["bf16.gguf", "text.txt", "i.gguf"].map(|name| folder.text(name));
+    let make = |output: &str| {
+        done(&[
+            "imatrix", "-m", &input, "-f", &text, "-o", output, "-c", "32", "-q",
+        ])
+    };
+    assert_eq!(make(&imatrix).status.code(), Some(0));
+    let read = || [&input, &text, &imatrix].map(|path| fs::read(path).unwrap());
+    let before = read();
+    let refused = [
+        make(&input),
+        make(&text),
+        done(&["logits", "-m", &input, "-f", &text, "-o", &text]),
+        done(&["logits", "-m", &input, "-p", "To be", "-o", &input]),
+        done(&[
+            "quantize",
+            &input,
+            &imatrix,
+            "q4_k_m",
+            "--imatrix",
+            &imatrix,
+        ]),
+    ];
+    for output in refused {
+        assert_eq!(output.status.code(), Some(2));
+        assert!(stderr(&output).contains("is one of those to read"));
+    }
+    assert!(read() == before, "a file was changed");
+}
+
+#[test]
 fn failures_have_their_codes_and_leave_nothing() {
     let folder = Folder::new(Geometry::TINY);
     fs::write(folder.path("garbage.dat"), "what is this").unwrap();
@@ -229,7 +267,7 @@ fn failures_have_their_codes_and_leave_nothing() {
             2,
             "unknown mix of types `iq1_s`",
         ),
-        (&[&input, &input, "q4_0"], 2, "OUT is the file to read"),
+        (&[&input, &input, "q4_0"], 2, "is one of those to read"),
         (&[&q8, &output, "q4_0"], 2, "--allow-requantize"),
         (
             &[&input, &output, "q4_0", "--tensor-type", "nope=q8_0"],
