@@ -16,7 +16,9 @@ use crate::{
     args::{CpuArgs, ModelArgs, QuietArgs},
     builtin,
     error::Error,
-    machine, pages, terminal, units,
+    machine, pages,
+    terminal::{self, one_line},
+    units::{self, plural},
 };
 
 /// An open model file, and the time at which opening began.
@@ -164,6 +166,11 @@ impl Source {
         });
         let within = Error::within(self.file.path());
         let model = model.map_err(|error| within(error.into()))?;
+        if !quiet.quiet
+            && let Some(note) = unused(&model)
+        {
+            terminal::say(note);
+        }
         let tokenizer = tokenizer.map_err(|error| within(error.into()))?;
         let cpu = self::cpu(cpu, quiet)?;
         Ok(Engine {
@@ -173,6 +180,19 @@ impl Source {
             load: self.begin.elapsed(),
         })
     }
+}
+
+/// Returns what is said of tensors that the model does not read.
+fn unused(model: &Model<'_>) -> Option<String> {
+    let names = model.weights().unused();
+    let first = one_line(names.first()?);
+    Some(match names.len() - 1 {
+        0 => format!("note: tensor {first} is not used"),
+        n => format!(
+            "note: tensors {first} and {} are not used",
+            plural(n, "other")
+        ),
+    })
 }
 
 fn tokenizer_of(contents: &Contents<'_>) -> Result<Tokenizer, TokenizerError> {

@@ -7,7 +7,7 @@
 
 use gguf_format::{GgmlType, GgufWriter};
 use moe_model::quant_type;
-use quant_kernels::QuantType;
+use quant_kernels::{KernelError, QuantType};
 use type_mix::{Facts, Mix, Place, Role, fitting_type};
 
 use crate::{Importance, Source, SourceTensor, TensorType, ToolError, error::quote};
@@ -172,7 +172,7 @@ impl<'a> PlannedTensor<'a> {
         };
         let to = fitting_type(wanted, source.n_cols());
         let unfit = (to != wanted).then_some(wanted);
-        let ty = ggml_type(to);
+        let ty = ggml_type(to).ok_or(KernelError::NoQuantizer { ty: to })?;
         if ty == source.ty {
             return Ok(copied(source, unfit));
         }
@@ -244,8 +244,9 @@ fn check_patterns(source: &Source<'_>, options: &QuantizeOptions) -> Result<(), 
     Ok(())
 }
 
-fn ggml_type(ty: QuantType) -> GgmlType {
-    GgmlType::from_name(ty.name()).expect("every type with kernels is one of ggml's")
+/// Returns the type of a file; `None` for one that only checkpoints have.
+fn ggml_type(ty: QuantType) -> Option<GgmlType> {
+    GgmlType::from_name(ty.name())
 }
 
 #[cfg(test)]
@@ -255,7 +256,8 @@ mod tests {
     #[test]
     fn types_have_the_same_names_in_file_and_kernels() {
         for ty in QuantType::ALL {
-            assert_eq!(quant_type(ggml_type(ty)), Some(ty));
+            assert_eq!(ggml_type(ty).and_then(quant_type), Some(ty));
         }
+        assert_eq!(ggml_type(QuantType::F8_E4M3), None);
     }
 }

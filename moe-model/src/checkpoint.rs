@@ -103,9 +103,7 @@ impl<'a> Checkpoint<'a> {
             tensors,
             places,
         };
-        if shards.iter().all(|(path, _)| !path.ends_with(WEIGHTS)) {
-            index::check(&checkpoint)?;
-        }
+        index::check(&checkpoint)?;
         Ok(checkpoint)
     }
 

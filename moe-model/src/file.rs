@@ -118,8 +118,10 @@ impl ModelFile {
 
     /// Weights may be missing: a tokenizer is of use without them.
     fn open_folder(folder: &Path) -> Result<Self, ModelError> {
+        // A link that leads nowhere is no absence: half a download looks like that.
+        let is_there = |path: &Path| fs::symlink_metadata(path).is_ok();
         let open = |name: &str| match Shard::open(folder.join(name)) {
-            Err(ModelError::NotFound { .. }) => Ok(None),
+            Err(ModelError::NotFound { path }) if !is_there(&path) => Ok(None),
             other => other.map(Some),
         };
         let documents = DOCUMENTS.iter().filter_map(|name| open(name).transpose());
@@ -230,6 +232,13 @@ impl ModelFile {
     /// Returns the paths of all files with weights.
     pub fn paths(&self) -> impl ExactSizeIterator<Item = &Path> {
         self.shards.iter().map(|shard| shard.path.as_path())
+    }
+
+    /// Returns the paths of all files that are read, those of a checkpoint's documents too.
+    pub fn all_paths(&self) -> impl Iterator<Item = &Path> {
+        let documents = self.documents.iter().flatten();
+        let shards = self.shards.iter().chain(documents);
+        shards.map(|shard| shard.path.as_path())
     }
 
     /// Returns the bytes of each file with weights.

@@ -152,8 +152,9 @@ fn theirs(tensor: &str) -> &str {
     known.map_or(tensor, |(_, theirs)| theirs)
 }
 
-/// Returns the layer that a tensor belongs to by its name, and the name within it.
+/// Returns the layer that a tensor belongs to by its name, and the name within it. What is no
+/// number is a layer that no model has.
 fn layer_of(name: &str) -> Option<(usize, &str)> {
     let (layer, within) = name.strip_prefix("model.layers.")?.split_once('.')?;
-    Some((layer.parse().ok()?, within))
+    Some((layer.parse().unwrap_or(usize::MAX), within))
 }

@@ -254,6 +254,32 @@ fn index_and_files_agree_on_every_tensor() {
 }
 
 #[test]
+fn an_index_counts_beside_a_single_file_too() {
+    let folder = Folder::bf16().write();
+    let index = json!({"weight_map": {"lm_head.weight": "new.safetensors"}});
+    write_json(folder.path(), "model.safetensors.index.json", &index);
+    let says = "field `weight_map.lm_head.weight`: expected a tensor of new.safetensors, found it";
+    let error = error(folder.path());
+    assert!(error.contains(says), "{error}");
+}
+
+#[cfg(unix)]
+#[test]
+fn a_link_that_leads_nowhere_is_no_absence() {
+    for name in ["generation_config.json", "model.safetensors"] {
+        let folder = Folder::bf16().write();
+        let path = folder.path().join(name);
+        let _ = fs::remove_file(&path);
+        std::os::unix::fs::symlink("nowhere", &path).unwrap();
+        let found = ModelFile::open(folder.path());
+        assert!(
+            matches!(&found, Err(ModelError::NotFound { path: p }) if *p == path),
+            "{name}: {found:?}"
+        );
+    }
+}
+
+#[test]
 fn an_index_that_is_none_is_named() {
     let says = |index: Value| error_with_index(|_, place| *place = index);
     let empty = says(json!({"weight_map": {}}));
@@ -332,8 +358,11 @@ fn tensors_that_are_missing_wrong_or_too_many_are_named() {
         );
         assert!(error.starts_with(&says), "{error}");
     }
-    let beyond = error_of(&|folder| folder.add("model.layers.2.mlp.gate.weight", &[1]));
-    assert!(beyond.contains("beyond `num_hidden_layers`"), "{beyond}");
+    for layer in ["2", "-1", "99999999999999999999999"] {
+        let name = format!("model.layers.{layer}.mlp.gate.weight");
+        let beyond = error_of(&|folder| folder.add(&name, &[1]));
+        assert!(beyond.contains("beyond `num_hidden_layers`"), "{beyond}");
+    }
 }
 
 #[test]
