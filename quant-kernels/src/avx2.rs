@@ -28,6 +28,7 @@ use crate::{
 const fn pack_super_from<B: SuperBlock>() -> usize {
     match B::TYPE {
         QuantType::Q4_K | QuantType::IQ4_XS => 3,
+        QuantType::Q5_K | QuantType::Q6_K => 5,
         _ => 4,
     }
 }

@@ -1,4 +1,4 @@
-//! Weight rows read in place, for one to three tokens.
+//! Weight rows read in place, for one to four tokens.
 //!
 //! Integers first, floats after. Eight rows are read one after the other, as they lie in
 //! memory, eight blocks of each; a block leaves the sums of its products spread over the
@@ -93,7 +93,8 @@ pub(super) fn superblocks<B: SuperBlock>(strip: Strip<'_>, out: &mut TileMut<'_>
     match strip.x_rows.len() {
         1 => super_rows::<B, 1>(strip, out),
         2 => super_rows::<B, 2>(strip, out),
-        _ => super_rows::<B, 3>(strip, out),
+        3 => super_rows::<B, 3>(strip, out),
+        _ => super_rows::<B, 4>(strip, out),
     }
 }
 
