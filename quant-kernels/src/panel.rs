@@ -4,13 +4,14 @@
 //! so that 64 bytes hold four consecutive weights (a dword) of each row: one register of
 //! AVX-512, two of AVX2. Every token then multiplies the same registers with its own four
 //! activations, broadcast, and a row's sum stays in its lane to the end: no horizontal
-//! sums, and the float part, with a row to a lane, is the specification's chain. The
-//! panels of sixteen rows stay in the first and second cache while all tokens pass over
-//! them.
+//! sums, and the float part, with a row to a lane, is the specification's chain. A
+//! panel is packed, multiplied with all tokens and forgotten: it stays in the first cache.
 
 use std::ops::Range;
 
 use bytemuck::Zeroable;
+
+use crate::{pool::TileMut, product::Strip};
 
 /// Rows of a panel.
 pub(crate) const ROWS: usize = 16;
@@ -44,12 +45,12 @@ pub(crate) struct SmallPanel {
     pub(crate) m: [f32; ROWS],
 }
 
-/// The panels along sixteen rows, of the one kind or the other; reused.
+/// Panels of the one kind or the other, and what they lead to; reused.
 #[derive(Debug, Default)]
 pub(crate) struct Panels {
     pub(crate) superblocks: Vec<SuperPanel>,
     pub(crate) small: Vec<SmallPanel>,
-    /// Results of sixteen rows by token, where panels come one after the other.
+    /// Results of sixteen rows by token, while panels come one after the other.
     pub(crate) totals: Vec<[f32; ROWS]>,
 }
 
@@ -59,6 +60,24 @@ pub(crate) fn groups(n_tokens: usize, most: usize) -> impl Iterator<Item = Range
     let n_groups = n_tokens.div_ceil(most);
     let start = move |group: usize| group * n_tokens / n_groups;
     (0..n_groups).map(move |group| start(group)..start(group + 1))
+}
+
+/// Sets the results of sixteen rows to zero, for every token of a strip.
+pub(crate) fn clear(totals: &mut Vec<[f32; ROWS]>, strip: Strip<'_>) {
+    totals.clear();
+    totals.resize(strip.x_rows.len(), [0.0; ROWS]);
+}
+
+/// Hands out the results of the rows from `row` on, as far as they are within the strip.
+pub(crate) fn put(totals: &[[f32; ROWS]], row: usize, strip: Strip<'_>, out: &mut TileMut<'_>) {
+    let live = ROWS.min(strip.w.n_rows() - row);
+    for (t, totals) in totals.iter().enumerate() {
+        let out = &mut out.row(t)[row..row + live];
+        match out.first_chunk_mut() {
+            Some(all) => *all = *totals,
+            None => out.copy_from_slice(&totals[..live]),
+        }
+    }
 }
 
 #[cfg(test)]

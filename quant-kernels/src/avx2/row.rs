@@ -1,12 +1,12 @@
 //! Weight rows read in place, for one to four tokens.
 //!
 //! Integers first, floats after. Eight rows are read one after the other, as they lie in
-//! memory, eight blocks of each; a block leaves the sums of its products spread over the
+//! memory, a group of blocks of each; a block leaves the sums of its products spread over the
 //! lanes of a register. Then the registers of eight rows are folded into one, a row to a
 //! lane, and the float part is the scalar chain with eight rows side by side.
 //!
 //! ```text
-//! for each 8 rows, for each 8 blocks along them:
+//! for each 8 rows, for each group of blocks along them:
 //!   for each row r, for each block b:   sums[b][r] = integer sums, in eight lanes
 //!   for each block b:                   total = fma(d[b] · dx[b], fold(sums[b]), total)
 //! ```

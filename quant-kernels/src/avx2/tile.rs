@@ -28,7 +28,7 @@ use crate::{
     ahead::Ahead,
     blocks::{SmallBlock, SuperBlock},
     pack,
-    panel::{Panels, ROWS, SmallPanel, SuperPanel, groups},
+    panel::{Panels, ROWS, SmallPanel, SuperPanel, clear, groups, put},
     pool::TileMut,
     product::Strip,
 };
@@ -314,24 +314,6 @@ fn add_products<const SIGNED: bool, const N: usize>(
 /// Rows 0..8 and 8..16.
 fn halves(x: &[f32; ROWS]) -> &[[f32; 8]; 2] {
     bytemuck::must_cast_ref(x)
-}
-
-/// Sets the results of sixteen rows to zero.
-fn clear(totals: &mut Vec<[f32; ROWS]>, strip: Strip<'_>) {
-    totals.clear();
-    totals.resize(strip.x_rows.len(), [0.0; ROWS]);
-}
-
-/// Hands out what is within the strip.
-fn put(totals: &[[f32; ROWS]], row: usize, strip: Strip<'_>, out: &mut TileMut<'_>) {
-    let live = ROWS.min(strip.w.n_rows() - row);
-    for (t, totals) in totals.iter().enumerate() {
-        let out = &mut out.row(t)[row..row + live];
-        match out.first_chunk_mut() {
-            Some(all) => *all = *totals,
-            None => out.copy_from_slice(&totals[..live]),
-        }
-    }
 }
 
 /// Computes a strip of small blocks, eight along the rows at a time.

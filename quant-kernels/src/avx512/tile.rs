@@ -31,7 +31,7 @@ use crate::{
     ahead::Ahead,
     blocks::{SmallBlock, SuperBlock},
     pack,
-    panel::{Panels, ROWS, SmallPanel, SuperPanel, groups},
+    panel::{Panels, ROWS, SmallPanel, SuperPanel, clear, groups, put},
     pool::TileMut,
     product::Strip,
 };
@@ -362,23 +362,5 @@ fn small_tile<const HAS_MIN: bool, const N: usize>(
     }
     for t in 0..N {
         store_f32(&mut out[t], totals[t]);
-    }
-}
-
-/// Sets the results of sixteen rows to zero.
-fn clear(totals: &mut Vec<[f32; ROWS]>, strip: Strip<'_>) {
-    totals.clear();
-    totals.resize(strip.x_rows.len(), [0.0; ROWS]);
-}
-
-/// Hands out what is within the strip.
-fn put(totals: &[[f32; ROWS]], row: usize, strip: Strip<'_>, out: &mut TileMut<'_>) {
-    let live = ROWS.min(strip.w.n_rows() - row);
-    for (t, totals) in totals.iter().enumerate() {
-        let out = &mut out.row(t)[row..row + live];
-        match out.first_chunk_mut() {
-            Some(all) => *all = *totals,
-            None => out.copy_from_slice(&totals[..live]),
-        }
     }
 }
