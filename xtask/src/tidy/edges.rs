@@ -90,7 +90,7 @@ const PICTURE: [Place; 11] = [
             "apr-tokenizer",
             "moe-model",
         ],
-        others: Some(&["thiserror"]),
+        others: Some(&["thiserror", "xxhash-rust"]),
     },
     Place {
         name: "apr-cli",
