@@ -171,6 +171,7 @@ impl<'m> Engine<'m> {
         if !plan.is_empty() {
             self.pass(&plan);
         }
+        self.prefixes.shrink();
         self.tell_status();
         !plan.is_empty()
     }

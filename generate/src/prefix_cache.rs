@@ -181,7 +181,6 @@ impl PrefixCache {
                 self.insert(cursor.node, rest, block);
             }
         }
-        self.shrink();
     }
 
     /// Puts a block below `parent`, unless it is there, and returns the one that is.
@@ -215,7 +214,7 @@ impl PrefixCache {
     }
 
     /// Lets go of what is beyond the limits.
-    fn shrink(&mut self) {
+    pub(crate) fn shrink(&mut self) {
         let n_idle = self.tree.iter().filter(|(_, node)| node.is_idle()).count() as u64;
         let n_most = self.max_bytes / self.block_bytes.max(1);
         for _ in n_most..n_idle {

@@ -56,30 +56,43 @@ impl Continuation {
             tell(self.finished(FinishReason::Length));
             return Ok(false);
         }
-        let mut next = match &mut self.guide {
-            Some(guide) => guide.forced()?,
-            None => Vec::new(),
-        };
+        let mut next = self.forced()?;
         if next.is_empty() {
             next.push(self.draw(logits)?);
-        } else if self.n_top.is_some() {
-            // Each is scored by the logits at its place, so each has a pass of its own.
-            next.truncate(1);
         }
-        for token in next {
-            if let Some(guide) = &mut self.guide {
-                guide.accept(token, tokenizer.token_bytes(token).unwrap_or_default())?;
+        while !next.is_empty() {
+            for token in next {
+                if let Some(guide) = &mut self.guide {
+                    guide.accept(token, tokenizer.token_bytes(token).unwrap_or_default())?;
+                }
+                let ended = self.take(token, logits, tokenizer, tell)?;
+                tokens.push(token);
+                let is_full = tokens.len() > n_ctx;
+                let ended = ended.or(is_full.then_some(FinishReason::ContextFull));
+                if let Some(reason) = ended {
+                    tell(self.finished(reason));
+                    return Ok(false);
+                }
             }
-            let ended = self.take(token, logits, tokenizer, tell)?;
-            tokens.push(token);
-            let is_full = tokens.len() > n_ctx;
-            let ended = ended.or(is_full.then_some(FinishReason::ContextFull));
-            if let Some(reason) = ended {
-                tell(self.finished(reason));
-                return Ok(false);
+            if self.n_top.is_some() {
+                // The next one is scored by the logits at its place, which are not there yet.
+                break;
             }
+            next = self.forced()?;
         }
         Ok(true)
+    }
+
+    /// Returns what must come next: one token where it is to be scored.
+    fn forced(&mut self) -> Result<Vec<u32>, GenerateError> {
+        let Some(guide) = &mut self.guide else {
+            return Ok(Vec::new());
+        };
+        let mut forced = guide.forced()?;
+        if self.n_top.is_some() {
+            forced.truncate(1);
+        }
+        Ok(forced)
     }
 
     /// Scores the tokens of a prompt: `logits` `[n, V]` are those before each of `tokens` `[n]`.

@@ -46,7 +46,7 @@ pub struct Generate {
 ///
 /// An engine asks for [`forced`](Self::forced) tokens first; only if there are none it draws,
 /// from what [`mask`](Self::mask) leaves. Every token, drawn or forced, is
-/// [`accept`](Self::accept)ed.
+/// [`accept`](Self::accept)ed, all that a call has forced before the next call.
 pub trait Guide: Send + fmt::Debug {
     /// Returns the tokens that must come next whatever the logits say, none if the next one is
     /// drawn. They go through the model in one pass.
