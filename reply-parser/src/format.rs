@@ -42,7 +42,7 @@ pub enum ArgumentsShape {
 /// The default is a model that neither thinks nor calls: all it says is content.
 #[derive(Clone, Debug)]
 pub struct ReplyFormat {
-    /// Who opens a thought; `None` if the model does not think and tags are content.
+    /// Who opens a thought; `None` if its tags are content.
     pub reasoning: Option<ReasoningStart>,
     /// How calls are written; `None` if tags are content, as they are without tools.
     pub calls: Option<CallForm>,
@@ -64,8 +64,13 @@ impl Default for ReplyFormat {
 }
 
 impl ReplyFormat {
-    /// Returns what a chat template teaches: how calls are written and whether the model
-    /// thinks. The end of the rendered prompt says whether a thought is open already.
+    /// Returns what a chat template teaches: how calls are written and put back, and whether the
+    /// model thinks. The end of the rendered prompt says whether a thought is open already.
+    ///
+    /// Under a template that knows no thoughts, `reasoning` is `None`, so that what the model
+    /// writes goes back as it is. Models often run under a plainer template than they were
+    /// trained with; who rather wants their thoughts parted sets it to
+    /// [`ByModel`](ReasoningStart::ByModel).
     ///
     /// Without tools nothing is a call. A request that forbids calls (`tool_choice: none`)
     /// should give none here, whatever the template is given.

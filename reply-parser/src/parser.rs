@@ -49,3 +49,78 @@ impl ReplyParser {
         events.into_vec()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{CallForm, ReasoningStart, Tool, call_id};
+
+    fn parser(calls: CallForm) -> ReplyParser {
+        let format = ReplyFormat {
+            reasoning: Some(ReasoningStart::ByModel),
+            calls: Some(calls),
+            tools: [Tool {
+                name: "f".to_owned(),
+                parameters: None,
+            }]
+            .into(),
+            ..ReplyFormat::default()
+        };
+        ReplyParser::new(&format, "seed")
+    }
+
+    /// The events as short texts, for comparison.
+    fn said(parser: &mut ReplyParser, text: &str) -> String {
+        let events = parser.push(text).into_iter().map(|event| match event {
+            ReplyEvent::ReasoningStart => "<".to_owned(),
+            ReplyEvent::Reasoning(text) => format!("thought {text:?}"),
+            ReplyEvent::ReasoningEnd => ">".to_owned(),
+            ReplyEvent::Content(text) => format!("content {text:?}"),
+            ReplyEvent::ToolCallStart { index, id, name } => {
+                assert_eq!(id, call_id("seed", index));
+                format!("{index} {name}(")
+            }
+            ReplyEvent::ToolCallArguments { index, fragment } => format!("{index} {fragment}"),
+            ReplyEvent::ToolCallEnd { index, is_complete } => format!("{index} ) {is_complete}"),
+        });
+        events.collect::<Vec<_>>().join(" | ")
+    }
+
+    #[test]
+    fn what_is_certain_is_said_at_once() {
+        let mut parser = parser(CallForm::Hermes);
+        for (text, expected) in [
+            ("<think>", "<"),
+            ("\nSo", "thought \"So\""),
+            (" it is</", "thought \" it is\""),
+            ("think>\n\n", ">"),
+            ("Look <b", "content \"Look <b\""),
+            (">\n<tool_call>\n{\"name\": \"f", "content \">\""),
+            ("\", \"arguments\": {\"a\"", "0 f( | 0 {\"a\""),
+            (": \"x", "0 : \"x"),
+            ("y\"}", "0 y\"}"),
+            ("}", "0 ) true"),
+            ("\n</tool_call>\n", ""),
+            ("Done", "content \"\\n\" | content \"Done\""),
+        ] {
+            assert_eq!(said(&mut parser, text), expected, "{text}");
+        }
+    }
+
+    #[test]
+    fn texts_in_tags_are_said_while_they_are_written() {
+        let mut parser = parser(CallForm::CoderXml);
+        for (text, expected) in [
+            ("<tool_call>\n<function=f>\n", ""),
+            ("<parameter=a>", "0 f( | 0 {\"a\":\""),
+            ("\nline \"1\"", "0 line \\\"1\\\""),
+            ("\n", ""),
+            ("2 <", "0 \\n2 "),
+            ("b>", "0 <b>"),
+            ("\n</parameter>\n", ""),
+            ("</function>", "0 \"} | 0 ) true"),
+        ] {
+            assert_eq!(said(&mut parser, text), expected, "{text}");
+        }
+    }
+}

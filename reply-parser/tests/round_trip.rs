@@ -5,7 +5,7 @@
 
 use std::path::PathBuf;
 
-use reply_parser::{Ending, Reply, ReplyFormat, Tool};
+use reply_parser::{ArgumentsShape, CallForm, Ending, ReasoningStart, Reply, ReplyFormat, Tool};
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 use tokenizer::{ChatTemplate, Message, SpecialTokens, Tokenizer};
@@ -65,6 +65,44 @@ fn assert_written_again(template: &str, replies: &[&str]) {
         ids.extend(tokenizer.id("<|im_end|>"));
         assert_eq!(next.ids.get(..ids.len()), Some(ids.as_slice()), "{reply}");
     }
+}
+
+#[test]
+fn templates_say_how_calls_are_written() {
+    let of = |name, prompt| {
+        let format = ReplyFormat::of_template(source(name), prompt, Tool::list(&tools()).unwrap());
+        (
+            format.calls.unwrap(),
+            format.arguments,
+            format.reasoning,
+        )
+    };
+    assert_eq!(
+        of("Qwen-Qwen2.5-7B-Instruct.jinja", "<|im_start|>assistant\n"),
+        (
+            CallForm::Hermes,
+            ArgumentsShape::Map,
+            ReasoningStart::ByModel
+        )
+    );
+    assert_eq!(
+        of("Qwen-Qwen3-0.6B.jinja", "<think>\n\n</think>\n\n"),
+        (
+            CallForm::Hermes,
+            ArgumentsShape::Text,
+            ReasoningStart::ByModel
+        )
+    );
+    assert_eq!(
+        of("Qwen3-Coder.jinja", "<|im_start|>assistant\n<think>\n"),
+        (
+            CallForm::CoderXml,
+            ArgumentsShape::MapOfTexts,
+            Some(ReasoningStart::OpenedByPrompt)
+        )
+    );
+    let without = ReplyFormat::of_template(source("Qwen3-Coder.jinja"), "", Vec::new());
+    assert_eq!(without.calls, None);
 }
 
 const CALLS: [&str; 8] = [
