@@ -101,7 +101,7 @@ mod tests {
             ("y\"}", "0 y\"}"),
             ("}", "0 ) true"),
             ("\n</tool_call>\n", ""),
-            ("Done", "content \"\\n\" | content \"Done\""),
+            ("Done", "content \"\\nDone\""),
         ] {
             assert_eq!(said(&mut parser, text), expected, "{text}");
         }

@@ -71,26 +71,18 @@ fn assert_written_again(template: &str, replies: &[&str]) {
 fn templates_say_how_calls_are_written() {
     let of = |name, prompt| {
         let format = ReplyFormat::of_template(source(name), prompt, Tool::list(&tools()).unwrap());
-        (
-            format.calls.unwrap(),
-            format.arguments,
-            format.reasoning,
-        )
+        (format.calls.unwrap(), format.arguments, format.reasoning)
     };
     assert_eq!(
         of("Qwen-Qwen2.5-7B-Instruct.jinja", "<|im_start|>assistant\n"),
-        (
-            CallForm::Hermes,
-            ArgumentsShape::Map,
-            ReasoningStart::ByModel
-        )
+        (CallForm::Hermes, ArgumentsShape::Map, None)
     );
     assert_eq!(
         of("Qwen-Qwen3-0.6B.jinja", "<think>\n\n</think>\n\n"),
         (
             CallForm::Hermes,
             ArgumentsShape::Text,
-            ReasoningStart::ByModel
+            Some(ReasoningStart::ByModel)
         )
     );
     assert_eq!(
