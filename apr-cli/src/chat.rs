@@ -7,13 +7,13 @@
 mod command;
 mod conversation;
 mod lines;
-mod thinking;
 
 use std::path::Path;
 
 use clap::{Args, ValueEnum};
 use generate::{FinishReason, GenerationConfig, Generator, Sequence, Step, TextConfig};
 use moe_model::{Outputs, StateOptions};
+use reply_parser::{Ending, Reply, ReplyEvent, ReplyParser};
 
 use crate::{
     args::{ContextArgs, CpuArgs, ModelArgs, QuietArgs},
@@ -32,7 +32,6 @@ use self::{
     command::{Command, Entry, HELP},
     conversation::Conversation,
     lines::{Line, Lines},
-    thinking::{Part, ThinkingSplit},
 };
 
 /// Tokens that go through the model together. A Ctrl-C is heeded after each layer, so a layer
@@ -234,58 +233,63 @@ impl Chat<'_> {
             &self.config,
             &TextConfig::default(),
         )?;
-        let mut split = ThinkingSplit::new(&prompt.text);
+        let mut parser = ReplyParser::new(&self.conversation.reply_format(&prompt), "");
         let mut reply = Reply::default();
+        let mut is_thinking = false;
         let reason = loop {
             match generator.step(&mut self.sequence, self.interrupt.flag())? {
                 Step::Piece(piece) => {
                     watch.generated();
-                    self.show(split.push(&piece.text), &mut reply)?;
+                    self.show(parser.push(&piece.text), &mut reply, &mut is_thinking)?;
                 }
                 Step::Finished { reason, text } => {
-                    let mut parts = split.push(&text);
-                    parts.extend(split.finish());
-                    self.show(parts, &mut reply)?;
+                    let mut events = parser.push(&text);
+                    events.extend(parser.finish(Ending::Stopped));
+                    self.show(events, &mut reply, &mut is_thinking)?;
                     break reason;
                 }
             }
         };
-        self.end_thought(&mut reply);
+        self.end_thought(&mut is_thinking);
         self.output.line("")?;
         if !self.quiet.quiet {
             self.dim(|| run::report_end(reason, &watch.timing(), self.sequence.n_ctx()));
         }
-        self.conversation
-            .push_assistant(reply.thought, reply.answer);
+        self.conversation.push_assistant(reply);
         match reason {
             FinishReason::Cancelled if !self.interrupt.is_gentle() => Err(Error::Interrupted),
             _ => Ok(()),
         }
     }
 
-    fn show(&mut self, parts: Vec<Part>, reply: &mut Reply) -> Result<(), Error> {
-        for part in parts {
-            match part {
-                Part::Thought(text) => {
-                    if !reply.is_thinking {
+    fn show(
+        &mut self,
+        events: Vec<ReplyEvent>,
+        reply: &mut Reply,
+        is_thinking: &mut bool,
+    ) -> Result<(), Error> {
+        for event in &events {
+            match event {
+                ReplyEvent::Reasoning(text) => {
+                    if !std::mem::replace(is_thinking, true) {
                         terminal::say_part(if self.has_colour { DIM } else { "[thinking] " });
-                        reply.is_thinking = true;
                     }
-                    terminal::say_part(terminal::printable(&text));
-                    reply.thought.push_str(&text);
+                    terminal::say_part(terminal::printable(text));
                 }
-                Part::Answer(text) => {
-                    self.end_thought(reply);
-                    self.output.text(&text)?;
-                    reply.answer.push_str(&text);
+                ReplyEvent::Content(text) => {
+                    self.end_thought(is_thinking);
+                    self.output.text(text)?;
                 }
+                // No tools are offered, and an empty thought is not shown.
+                _ => {}
             }
         }
+        reply.extend(events);
         Ok(())
     }
 
-    fn end_thought(&self, reply: &mut Reply) {
-        if std::mem::take(&mut reply.is_thinking) {
+    fn end_thought(&self, is_thinking: &mut bool) {
+        if std::mem::take(is_thinking) {
             terminal::say(if self.has_colour { PLAIN } else { " [answer]" });
         }
     }
@@ -300,12 +304,4 @@ impl Chat<'_> {
             terminal::say_part(PLAIN);
         }
     }
-}
-
-/// An answer on its way.
-#[derive(Debug, Default)]
-struct Reply {
-    thought: String,
-    answer: String,
-    is_thinking: bool,
 }

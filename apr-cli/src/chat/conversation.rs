@@ -2,6 +2,7 @@
 
 use std::{fs, path::Path};
 
+use reply_parser::{ReasoningStart, Reply, ReplyFormat};
 use serde_json::{Map, Value};
 use tokenizer::{ChatPrompt, ChatTemplate, Content, Message, Tokenizer};
 
@@ -11,6 +12,8 @@ use crate::{error::Error, input};
 #[derive(Debug)]
 pub(super) struct Conversation {
     template: ChatTemplate,
+    /// What the template was made from.
+    source: String,
     messages: Vec<Message>,
     think: Option<bool>,
 }
@@ -24,6 +27,7 @@ impl Conversation {
         let template = ChatTemplate::with_clock(source, std::time::SystemTime::now)?;
         let mut conversation = Self {
             template,
+            source: source.to_owned(),
             messages: Vec::new(),
             think: None,
         };
@@ -53,9 +57,9 @@ impl Conversation {
         self.messages.push(Message::new("user", text));
     }
 
-    pub(super) fn push_assistant(&mut self, thought: String, answer: String) {
-        let mut message = Message::new("assistant", answer);
-        message.reasoning_content = Some(thought).filter(|thought| !thought.is_empty());
+    pub(super) fn push_assistant(&mut self, reply: Reply) {
+        let mut message = Message::new("assistant", reply.content);
+        message.reasoning_content = reply.reasoning.filter(|thought| !thought.is_empty());
         self.messages.push(message);
     }
 
@@ -80,6 +84,14 @@ impl Conversation {
             options.insert("enable_thinking".to_owned(), Value::Bool(think));
         }
         Ok(tokenizer.encode_chat(&self.template, &self.messages, None, &options, true)?)
+    }
+
+    /// Returns how the reply to a prompt will be written; models think under templates, too,
+    /// that know nothing of it.
+    pub(super) fn reply_format(&self, prompt: &ChatPrompt) -> ReplyFormat {
+        let mut format = ReplyFormat::of_template(&self.source, &prompt.text, Vec::new());
+        format.reasoning.get_or_insert(ReasoningStart::ByModel);
+        format
     }
 
     /// Writes the messages as JSON, as OpenAI's API has them.

@@ -16,12 +16,13 @@ struct Invariant {
     message: &'static str,
 }
 
-const LIBRARIES: [&str; 9] = [
+const LIBRARIES: [&str; 10] = [
     "gguf-format",
     "quant-kernels",
     "moe-model",
     "tokenizer",
     "sampler",
+    "reply-parser",
     "generate",
     "synth-model",
     "type-mix",
@@ -60,6 +61,7 @@ const INVARIANTS: [Invariant; 6] = [
             "gguf-format",
             "quant-kernels",
             "sampler",
+            "reply-parser",
             "synth-model",
             "type-mix",
         ],
@@ -91,6 +93,7 @@ const INVARIANTS: [Invariant; 6] = [
             "moe-model",
             "tokenizer",
             "sampler",
+            "reply-parser",
             "generate",
             "type-mix",
         ],
@@ -104,6 +107,7 @@ const INVARIANTS: [Invariant; 6] = [
             "moe-model",
             "tokenizer",
             "sampler",
+            "reply-parser",
             "generate",
             "synth-model",
             "type-mix",
