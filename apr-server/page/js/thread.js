@@ -1,0 +1,88 @@
+// The messages of the conversation that is shown, redrawn at most once a frame, and the
+// scrolling: new text is followed only by those who are at its end.
+
+import { AnswerView } from './answer-view.js'
+import { byId } from './dom.js'
+import { UserView } from './user-view.js'
+
+/** Nearer to the end than this counts as at the end, in pixels. */
+const AT_END = 48
+
+/** How long a thinking time may stand still, in milliseconds. */
+const TICK_MS = 250
+
+export class Thread {
+  #scroller = byId('thread')
+  #list = byId('messages')
+  #views = []
+  #messages = []
+  #turn = null
+  #frame = 0
+  #follows = true
+  #handlers
+
+  /** `handlers` are `edit(message, text)` and `again(message)`. */
+  constructor(handlers) {
+    this.#handlers = handlers
+    this.#scroller.addEventListener('scroll', () => this.#scrolled(), { passive: true })
+    byId('to-latest').addEventListener('click', () => {
+      this.toEnd()
+      byId('prompt').focus()
+    })
+    new ResizeObserver(() => this.#follow()).observe(this.#scroller)
+    setInterval(() => this.#turn && this.refresh(), TICK_MS)
+  }
+
+  /** Shows these messages; `turn` fills the last of them, or is `null`. */
+  show(messages, turn) {
+    this.#messages = messages
+    this.#turn = turn
+    byId('welcome').hidden = messages.length > 0
+    this.#draw()
+  }
+
+  /** Shows in the next frame what has arrived. */
+  refresh() {
+    this.#frame ||= requestAnimationFrame(() => this.#draw())
+  }
+
+  /** Goes to the end, and stays there. */
+  toEnd() {
+    this.#follows = true
+    this.#follow()
+  }
+
+  #draw() {
+    cancelAnimationFrame(this.#frame)
+    this.#frame = 0
+    const same = this.#views.findIndex((view, at) => view.message !== this.#messages[at])
+    for (const view of same < 0 ? [] : this.#views.splice(same)) view.element.remove()
+    for (const message of this.#messages.slice(this.#views.length)) {
+      const View = message.role === 'user' ? UserView : AnswerView
+      const view = new View(message, this.#handlers)
+      this.#views.push(view)
+      this.#list.append(view.element)
+    }
+    for (const view of this.#views) view.update(view.message === this.#turn?.message ? this.#turn.live : null)
+    this.#follow()
+  }
+
+  #follow() {
+    if (this.#follows) this.#scroller.scrollTop = this.#scroller.scrollHeight
+    this.#showWay()
+  }
+
+  #scrolled() {
+    this.#follows = this.#distance() < AT_END
+    this.#showWay()
+  }
+
+  #showWay() {
+    byId('to-latest').hidden = this.#distance() < AT_END
+  }
+
+  #distance() {
+    const { scrollHeight, scrollTop, clientHeight } = this.#scroller
+    return scrollHeight - scrollTop - clientHeight
+  }
+}
