@@ -44,8 +44,8 @@ export class LiveAnswer {
     this.progress = null
   }
 
-  #takeChoice({ delta = {}, finish_reason: finish }, now) {
-    const { content, reasoning_content: reasoning } = delta
+  #takeChoice({ delta, finish_reason: finish }, now) {
+    const { content, reasoning_content: reasoning } = delta ?? {}
     if (content || reasoning) {
       this.#firstAt ??= now
       this.#lastAt = now

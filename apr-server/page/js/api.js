@@ -95,7 +95,7 @@ function parsed(data) {
 }
 
 function fromBody(body, status, retryAfter = null) {
-  const { message, code } = body?.error ?? {}
+  const { message, code } = typeof body?.error === 'string' ? { message: body.error } : (body?.error ?? {})
   const text = typeof message === 'string' && message !== '' ? message : `The server answered ${status}.`
   const seconds = retryAfter !== null && /^\d+$/.test(retryAfter) ? Number(retryAfter) : null
   return new ServerError(text, { status, code, retryAfter: seconds })

@@ -8,6 +8,7 @@ const DRAFT = 'apr.draft'
 const STATES = {
   connecting: 'Connecting…',
   loading: 'The model is loading…',
+  away: 'The server is stopping or starting anew. Trying again…',
   unreachable: 'The server does not answer. Trying again…',
   locked: 'The server asks for a key.',
   ready: '',

@@ -67,14 +67,16 @@ function send(text) {
 
 function edit(message, text) {
   const conversation = current()
-  replaceFrom(conversation, conversation.messages.indexOf(message), 'Edited. What followed is gone.')
+  replaceFrom(conversation, conversation.messages.indexOf(message), 'Edited; what followed was removed.')
   conversation.messages.push({ role: 'user', content: text })
   start(conversation)
 }
 
 function again(message) {
   const conversation = current()
-  replaceFrom(conversation, conversation.messages.indexOf(message), 'The answer is being replaced.')
+  const isLast = conversation.messages.at(-1) === message
+  const words = isLast ? 'The earlier answer was removed.' : 'The earlier answer and what followed were removed.'
+  replaceFrom(conversation, conversation.messages.indexOf(message), words)
   start(conversation)
 }
 
@@ -83,6 +85,8 @@ function replaceFrom(conversation, at, words) {
   turns.get(conversation.id)?.stop()
   const before = conversation.messages
   conversation.messages = before.slice(0, at)
+  // An answer that never began is not missed.
+  if (at === before.length - 1 && before[at].content === '' && before[at].reasoning === '') return
   const undo = () => {
     turns.get(conversation.id)?.stop()
     turns.delete(conversation.id)
@@ -114,7 +118,8 @@ function ended(turn) {
   turns.delete(conversation.id)
   conversations.changed(conversation)
   if (current() === conversation) show()
-  announce(message.error ?? `Answer: ${message.content.slice(0, 2000)}`)
+  const isShown = current() === conversation
+  announce(message.error ?? (isShown ? `Answer: ${message.content.slice(0, 2000)}` : `An answer to “${conversation.title}” is complete.`))
   if (error?.status === 401) {
     refused = turn
     askForKey()

@@ -8,7 +8,10 @@ const LONGEST_PAUSE_MS = 5000
 
 /** Dispatches `change` whenever one of its fields has changed. */
 export class ServerState extends EventTarget {
-  /** `'connecting'`, `'loading'`, `'unreachable'`, `'locked'` (it wants a key) or `'ready'`. */
+  /**
+   * `'connecting'`, `'loading'`, `'away'` (not ready any more), `'unreachable'`, `'locked'` (it
+   * wants a key) or `'ready'`.
+   */
   phase = 'connecting'
   /** Ids of the models it offers. */
   models = []
@@ -18,6 +21,7 @@ export class ServerState extends EventTarget {
   canThink = false
 
   #asking = false
+  #wasReady = false
 
   /** Asks until the server is ready or wants a key. */
   async connect() {
@@ -31,7 +35,7 @@ export class ServerState extends EventTarget {
 
   async #ask() {
     const phase = await health()
-    if (phase !== 'ready') return this.#become(phase)
+    if (phase !== 'ready') return this.#become(phase === 'loading' && this.#wasReady ? 'away' : phase)
     try {
       const [offered, told] = await Promise.all([models(), props()])
       this.models = offered.map((model) => model.id)
@@ -46,6 +50,7 @@ export class ServerState extends EventTarget {
   /** Returns whether asking is over. */
   #become(phase) {
     this.phase = phase
+    this.#wasReady ||= phase === 'ready'
     this.dispatchEvent(new Event('change'))
     return phase === 'ready' || phase === 'locked'
   }

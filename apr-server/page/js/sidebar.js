@@ -33,19 +33,22 @@ export class Sidebar {
 
   /** Shows conversations; `isRunning(id)` says to which an answer is arriving. */
   show(conversations, currentId, isRunning) {
-    const hadFocus = this.#list.contains(document.activeElement) && document.activeElement.dataset.id
     if (this.#list.querySelector('input')) return
-    this.#list.replaceChildren(...conversations.map((conversation) => this.#entry(conversation, conversation.id === currentId, isRunning(conversation.id))))
-    if (hadFocus) this.#list.querySelector(`[data-id="${hadFocus}"]`)?.focus()
+    const focused = this.#list.contains(document.activeElement) ? document.activeElement.dataset.key : null
+    const entries = conversations.map((conversation) => this.#entry(conversation, conversation.id === currentId, isRunning(conversation.id)))
+    this.#list.replaceChildren(...entries)
+    if (focused) this.#focus(focused)
   }
 
   #entry(conversation, isCurrent, runs) {
     const { id, title } = conversation
-    const link = element('a', { href: `#${id}`, 'aria-current': isCurrent && 'page', title, 'data-id': id }, element('span', {}, title))
+    const link = element('a', { href: `#${id}`, 'aria-current': isCurrent && 'page', title, 'data-key': `open ${id}` }, element('span', {}, title))
     if (runs) link.append(element('span', { class: 'dot', role: 'img', 'aria-label': 'an answer is arriving' }))
     const entry = element('li', { class: isCurrent && 'current' })
     const rename = iconButton('pencil', `Rename “${title}”`, () => this.#rename(conversation, entry))
     const remove = iconButton('bin', `Delete “${title}”`, () => this.#handlers.remove(conversation))
+    rename.dataset.key = `rename ${id}`
+    remove.dataset.key = `delete ${id}`
     entry.append(link, element('div', { class: 'entry-actions' }, rename, remove))
     return entry
   }
@@ -66,11 +69,15 @@ export class Sidebar {
       event.preventDefault()
       event.stopPropagation()
       finish(event.key === 'Enter')
-      this.#list.querySelector(`[data-id="${conversation.id}"]`)?.focus()
+      this.#focus(`open ${conversation.id}`)
     })
     box.addEventListener('blur', () => finish(true))
     entry.replaceChildren(box)
     box.select()
+  }
+
+  #focus(key) {
+    this.#list.querySelector(`[data-key="${key}"]`)?.focus()
   }
 
   #toggle(opens, isChosen = false) {

@@ -8,6 +8,9 @@ import { UserView } from './user-view.js'
 /** Nearer to the end than this counts as at the end, in pixels. */
 const AT_END = 48
 
+/** A drawing that takes longer is not repeated every frame. */
+const SLOW_MS = 8
+
 /** How long a thinking time may stand still, in milliseconds. */
 const TICK_MS = 250
 
@@ -18,6 +21,9 @@ export class Thread {
   #messages = []
   #turn = null
   #frame = 0
+  #pause = 0
+  /** What the last drawing took, in milliseconds. */
+  #cost = 0
   #follows = true
   #handlers
 
@@ -41,9 +47,15 @@ export class Thread {
     this.#draw()
   }
 
-  /** Shows in the next frame what has arrived. */
+  /** Shows in the next frame what has arrived; later where drawing would take all the time. */
   refresh() {
-    this.#frame ||= requestAnimationFrame(() => this.#draw())
+    if (this.#frame || this.#pause) return
+    const frame = () => {
+      this.#pause = 0
+      this.#frame = requestAnimationFrame(() => this.#draw())
+    }
+    if (this.#cost > SLOW_MS) this.#pause = setTimeout(frame, 3 * this.#cost)
+    else frame()
   }
 
   /** Goes to the end, and stays there. */
@@ -55,6 +67,7 @@ export class Thread {
   #draw() {
     cancelAnimationFrame(this.#frame)
     this.#frame = 0
+    const start = performance.now()
     const same = this.#views.findIndex((view, at) => view.message !== this.#messages[at])
     for (const view of same < 0 ? [] : this.#views.splice(same)) view.element.remove()
     for (const message of this.#messages.slice(this.#views.length)) {
@@ -65,6 +78,7 @@ export class Thread {
     }
     for (const view of this.#views) view.update(view.message === this.#turn?.message ? this.#turn.live : null)
     this.#follow()
+    this.#cost = performance.now() - start
   }
 
   #follow() {

@@ -26,13 +26,14 @@ const pause = (ms) => new Promise((wake) => setTimeout(wake, ms))
 export async function startMock({ port = 0, apiKey = null, loadingMs = 0, models = ['qwen3-30b-a3b'], thinks = true } = {}) {
   const readyAt = Date.now() + loadingMs
   const seen = { bodies: [], aborted: 0 }
+  let wantedKey = apiKey
 
   async function respond(request, response) {
     const { pathname } = new URL(request.url, 'http://page')
     if (pathname === '/' || pathname.startsWith('/assets/')) return sendFile(pathname, response)
     if (Date.now() < readyAt) return sendError(response, 503, 'loading model', 'unavailable_error', null)
     if (pathname === '/health') return sendJson(response, 200, { status: 'ok' })
-    if (apiKey !== null && request.headers.authorization !== `Bearer ${apiKey}`) {
+    if (wantedKey !== null && request.headers.authorization !== `Bearer ${wantedKey}`) {
       return sendError(response, 401, 'invalid API key', 'authentication_error', 'invalid_api_key')
     }
     if (pathname === '/v1/models') return sendJson(response, 200, modelList(models))
@@ -48,6 +49,10 @@ export async function startMock({ port = 0, apiKey = null, loadingMs = 0, models
   return {
     url: `http://127.0.0.1:${server.address().port}/`,
     seen,
+    /** Wants another key from now on. */
+    changeKey(key) {
+      wantedKey = key
+    },
     close() {
       server.closeAllConnections()
       return new Promise((closed) => server.close(closed))

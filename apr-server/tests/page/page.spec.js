@@ -3,6 +3,18 @@
 
 import { expect, realServer, test } from './fixture.js'
 
+/** Presses Stop as soon as an answer shows text: a small model would be done before a click. */
+function stopAtTheFirstWord(page) {
+  return page.evaluate(() => {
+    const observer = new MutationObserver(() => {
+      if (!document.querySelector('.answer .markdown')?.textContent) return
+      observer.disconnect()
+      document.getElementById('stop').click()
+    })
+    observer.observe(document.getElementById('messages'), { childList: true, subtree: true, characterData: true })
+  })
+}
+
 test.describe('with any server', () => {
   test('a message is sent and its answer streams in', async ({ chat }) => {
     await chat.send('Tell me something, please.')
@@ -13,10 +25,10 @@ test.describe('with any server', () => {
     await expect(chat.answer.locator('.summary')).toContainText(/tok\/s · [\d,]+ of [\d,]+ prompt tokens cached · /)
   })
 
-  test('a stop keeps what has arrived and leaves the page ready', async ({ chat }) => {
+  test('a stop keeps what has arrived and leaves the page ready', async ({ chat, page }) => {
+    await stopAtTheFirstWord(page)
     await chat.send('Talk forever.')
     await expect(chat.answer.locator('.markdown')).not.toBeEmpty()
-    await chat.stop.click()
     await chat.finished()
     await expect(chat.answer.locator('.summary')).toContainText('stopped by you')
     await expect(chat.answer.locator('.markdown')).not.toBeEmpty()
@@ -114,9 +126,16 @@ test.describe('with the mock server', () => {
     await expect(chat.answer.locator('.summary')).toContainText('broken off')
   })
 
+  test('an answer that never began is tried again without ado', async ({ chat, page }) => {
+    await chat.ask('This is too long.')
+    await chat.answer.getByRole('button', { name: 'Try again' }).click()
+    await chat.finished()
+    await expect(page.getByRole('button', { name: 'Undo' })).toBeHidden()
+  })
+
   test('a connection that breaks is an error, not an end', async ({ chat }) => {
     await chat.ask('Be cut off.')
-    await expect(chat.answer.locator('.markdown')).toHaveText('Half of an')
+    await expect(chat.answer.locator('.markdown')).toHaveText(/^Half/)
     await expect(chat.answer.locator('.error')).toContainText('The connection broke before the answer was complete.')
   })
 

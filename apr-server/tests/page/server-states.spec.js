@@ -35,14 +35,14 @@ test.describe('a server with a key', () => {
     await expect(other.getByRole('heading', { name: 'qwen3-30b-a3b' })).toBeVisible()
   })
 
-  test('a message that was refused for its key is sent with the next one', async ({ chat, page }) => {
+  test('a message that was refused for its key is sent with the next one', async ({ chat, page, server }) => {
     await page.getByRole('dialog').getByLabel('API key').fill('secret')
     await page.keyboard.press('Enter')
     await expect(page.getByRole('heading', { name: 'qwen3-30b-a3b' })).toBeVisible()
-    await page.evaluate(() => sessionStorage.setItem('apr.key', 'revoked'))
+    server.changeKey('new')
     await chat.ask('Hello.')
     await expect(page.getByRole('dialog')).toBeVisible()
-    await page.getByRole('dialog').getByLabel('API key').fill('secret')
+    await page.getByRole('dialog').getByLabel('API key').fill('new')
     await page.keyboard.press('Enter')
     await expect(chat.answer).toContainText('You said: Hello.')
     await expect(chat.answers).toHaveCount(1)
