@@ -25,6 +25,7 @@ export class Thread {
   /** What the last drawing took, in milliseconds. */
   #cost = 0
   #follows = true
+  #top = 0
   #handlers
 
   /** `handlers` are `edit(message, text)` and `again(message)`. */
@@ -83,11 +84,16 @@ export class Thread {
 
   #follow() {
     if (this.#follows) this.#scroller.scrollTop = this.#scroller.scrollHeight
+    this.#top = this.#scroller.scrollTop
     this.#showWay()
   }
 
+  /** A way up, however short, ends the following; the way down to the end begins it. */
   #scrolled() {
-    this.#follows = this.#distance() < AT_END
+    const { scrollTop } = this.#scroller
+    if (scrollTop < this.#top && this.#distance() > 2) this.#follows = false
+    else if (this.#distance() < AT_END) this.#follows = true
+    this.#top = scrollTop
     this.#showWay()
   }
 
