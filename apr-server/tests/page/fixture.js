@@ -25,6 +25,7 @@ export const test = base.extend({
   /** The page, open. */
   chat: async ({ page, server }, use) => {
     const offences = watch(page, server.url)
+    if (realServer) await lengthen(page, 100)
     await page.goto(server.url)
     await use(new Chat(page))
     expect(offences).toEqual([])
@@ -32,6 +33,13 @@ export const test = base.extend({
 })
 
 export { expect }
+
+/** Has every answer of a real server be this long, as small models say little or nothing. */
+export async function lengthen(page, max_tokens) {
+  await page.route('**/v1/chat/completions', (route) => {
+    route.continue({ postData: { ...route.request().postDataJSON(), ignore_eos: true, max_tokens } })
+  })
+}
 
 /** Notes whatever the page must never do. */
 export function watch(page, url) {

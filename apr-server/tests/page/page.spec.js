@@ -1,7 +1,7 @@
 // What a visitor of the page can do. The first group runs against any server, the others need
 // the mock's scenarios.
 
-import { expect, realServer, test } from './fixture.js'
+import { expect, lengthen, realServer, test } from './fixture.js'
 
 /** Presses Stop as soon as an answer shows text: a small model would be done before a click. */
 function stopAtTheFirstWord(page) {
@@ -26,6 +26,7 @@ test.describe('with any server', () => {
   })
 
   test('a stop keeps what has arrived and leaves the page ready', async ({ chat, page }) => {
+    if (realServer) await lengthen(page, 3000)
     await stopAtTheFirstWord(page)
     await chat.send('Talk forever.')
     await expect(chat.answer.locator('.markdown')).not.toBeEmpty()
