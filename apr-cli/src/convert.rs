@@ -13,7 +13,6 @@ use model_tools::{
     CheckpointOptions, CheckpointPlan, NewFile, NewFolder, Plan, QuantizeOptions, Source, ToolError,
 };
 use moe_model::{Checkpoint, Contents, ModelFile};
-use quant_kernels::QuantType;
 use type_mix::Mix;
 
 use crate::{
@@ -122,8 +121,9 @@ fn to_folder(args: &ConvertArgs, file: &ModelFile, gguf: &GgufSet<'_>) -> Result
         error @ ToolError::NotFloat { .. } => error.into(),
         error => within(error.into()),
     })?;
-    if let [first, others @ ..] = plan.quantized() {
-        let types = others.iter().fold(first.to_string(), with_comma);
+    if !plan.quantized().is_empty() {
+        let types: Vec<&str> = plan.quantized().iter().map(|ty| ty.name()).collect();
+        let types = types.join(", ");
         terminal::say(format_args!(
             "note: {types} weights become {}; what quantizing lost of them does not come back",
             plan.ty()
@@ -140,10 +140,6 @@ fn to_folder(args: &ConvertArgs, file: &ModelFile, gguf: &GgufSet<'_>) -> Result
         plan.n_bytes(),
     );
     Ok(())
-}
-
-fn with_comma(list: String, ty: &QuantType) -> String {
-    format!("{list}, {ty}")
 }
 
 fn write_folder(plan: &CheckpointPlan<'_>, args: &ConvertArgs) -> Result<(), ToolError> {
