@@ -92,4 +92,4 @@ if __name__ == "__main__":
             failed |= abs(difference) > 0.005 or mean < 0.999
             cells = f"{ours:.4f} | {theirs:.4f} | {difference:+.3%} | {mean:.6f} | {share:.2%} | {cosines.min():.4f}"
             print(f"| {ty} | {cells} |", flush=True)
-    sys.exit(failed)
+    sys.exit(int(failed))
