@@ -10,10 +10,10 @@ use moe_model::{Config, StateOptions};
 use quant_kernels::{Isa, KvType};
 
 use crate::{
-    bench::BenchArgs, chat::ChatArgs, completions::CompletionsArgs, detokenize::DetokenizeArgs,
-    doctor::DoctorArgs, engine::usable_threads, error::Error, imatrix::ImatrixArgs,
-    inspect::InspectArgs, logits::LogitsArgs, perplexity::PerplexityArgs, quantize::QuantizeArgs,
-    run::RunArgs, tokenize::TokenizeArgs,
+    bench::BenchArgs, chat::ChatArgs, completions::CompletionsArgs, convert::ConvertArgs,
+    detokenize::DetokenizeArgs, doctor::DoctorArgs, engine::usable_threads, error::Error,
+    imatrix::ImatrixArgs, inspect::InspectArgs, logits::LogitsArgs, perplexity::PerplexityArgs,
+    quantize::QuantizeArgs, run::RunArgs, tokenize::TokenizeArgs,
 };
 
 /// Run Qwen3-MoE models on a CPU: fast, exact, and with a model built in.
@@ -49,6 +49,8 @@ pub(crate) enum Command {
     Perplexity(PerplexityArgs),
     /// Measure speed
     Bench(BenchArgs),
+    /// Make a GGUF file of a Hugging Face checkpoint, or a checkpoint of a GGUF file
+    Convert(ConvertArgs),
     /// Write a GGUF file in other weight types, smaller and about as good
     Quantize(QuantizeArgs),
     /// Find out from a text which columns of a model's matrices matter, for quantize
@@ -121,7 +123,7 @@ pub(crate) struct CacheArgs {
 /// What to say besides the result.
 #[derive(Clone, Copy, Debug, Args)]
 pub(crate) struct QuietArgs {
-    /// No progress, no timing, no notes
+    /// No progress, no timing, no notes; what is done otherwise than asked for is said all the same
     #[arg(short, long, env = "APR_QUIET", value_parser = BoolishValueParser::new())]
     pub(crate) quiet: bool,
 }

@@ -190,8 +190,11 @@ fn tool_code(error: &ToolError) -> u8 {
         ToolError::TensorType { .. }
         | ToolError::NothingMatches { .. }
         | ToolError::Requantize { .. }
+        | ToolError::NotFloat { .. }
         | ToolError::Kernel(_) => USAGE,
+        ToolError::Model(error) => model_code(error),
         ToolError::Io { .. }
+        | ToolError::NotEmpty { .. }
         | ToolError::Threads { .. }
         | ToolError::Gguf(GgufError::Io { .. }) => SYSTEM,
         ToolError::Interrupted => INTERRUPTED,

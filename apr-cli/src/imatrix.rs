@@ -14,6 +14,7 @@ use crate::{
     args::{CacheArgs, CpuArgs, ModelArgs, QuietArgs},
     engine::{Engine, Source},
     error::Error,
+    file_limit,
     input::{PromptArgs, SpecialArgs, refuse_inputs},
     interrupt::Interrupt,
     progress::Progress,
@@ -54,6 +55,7 @@ pub(crate) struct ImatrixArgs {
 }
 
 pub(crate) fn run(args: &ImatrixArgs) -> Result<(), Error> {
+    file_limit::make_an_error();
     let interrupt = Interrupt::install();
     let text = args.prompt.text()?;
     let source = Source::open(&args.model)?;
@@ -66,7 +68,8 @@ pub(crate) fn run(args: &ImatrixArgs) -> Result<(), Error> {
     let sums = read(args, &engine, &ids, n_windows, &interrupt)?;
     let [n_chunks, n_ctx] =
         [n_windows, args.ctx_size].map(|n| u32::try_from(n).unwrap_or(u32::MAX));
-    sums.write(out, &args.prompt.name(), n_chunks, n_ctx)?
+    sums.write(out, &args.prompt.name(), n_chunks, n_ctx)
+        .map_err(|error| Error::within(&args.output)(error.into()))?
         .finish()?;
     if !args.quiet.quiet {
         if let Some(note) = unseen(&sums) {

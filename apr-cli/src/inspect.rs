@@ -95,9 +95,7 @@ impl<'a> Listing<'a> {
     }
 
     fn of_checkpoint(checkpoint: &Checkpoint<'a>) -> Result<Self, Error> {
-        let config = checkpoint.document("config.json").unwrap_or_default();
-        let fields: Map<String, Json> = serde_json::from_slice(config)
-            .map_err(|error| Error::input("config.json", error.to_string()))?;
+        let fields = checkpoint.fields("config.json")?.unwrap_or_default();
         let tensors = checkpoint.tensors().map(|tensor| Row {
             name: tensor.name(),
             ty: tensor.dtype(),

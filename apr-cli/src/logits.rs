@@ -9,6 +9,7 @@ use crate::{
     args::{CacheArgs, CpuArgs, ModelArgs, QuietArgs},
     engine::Source,
     error::Error,
+    file_limit,
     input::{self, SpecialArgs, TextOrIds},
     interrupt::Interrupt,
     logits_file::LogitsWriter,
@@ -40,6 +41,7 @@ pub(crate) struct LogitsArgs {
 }
 
 pub(crate) fn run(args: &LogitsArgs) -> Result<(), Error> {
+    file_limit::make_an_error();
     let interrupt = Interrupt::install();
     let source = Source::open(&args.model)?;
     let engine = source.engine_at_once(&args.cpu, args.quiet)?;

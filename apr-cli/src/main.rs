@@ -8,6 +8,7 @@
 #![forbid(unsafe_code)]
 
 mod error;
+mod file_limit;
 mod interrupt;
 mod output;
 mod progress;
@@ -31,6 +32,7 @@ mod pages;
 mod bench;
 mod chat;
 mod completions;
+mod convert;
 mod detokenize;
 mod doctor;
 mod imatrix;
@@ -106,6 +108,7 @@ fn dispatch(command: Command) -> Result<(), Error> {
         Command::Perplexity(args) => perplexity::run(&args),
         Command::Bench(args) => bench::run(&args),
         Command::Imatrix(args) => imatrix::run(&args),
+        Command::Convert(args) => convert::run(&args),
         Command::Quantize(args) => quantize::run(&args),
         Command::Doctor(args) => doctor::run(&args),
         Command::Completions(args) => completions::run(&args),

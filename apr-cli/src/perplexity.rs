@@ -11,6 +11,7 @@ use crate::{
     args::{CacheArgs, CpuArgs, ModelArgs, QuietArgs},
     engine::{Engine, Source},
     error::Error,
+    file_limit,
     input::{PromptArgs, SpecialArgs},
     interrupt::Interrupt,
     logits_file::{LogitsReader, LogitsWriter},
@@ -87,6 +88,7 @@ struct Measure {
 }
 
 pub(crate) fn run(args: &PerplexityArgs) -> Result<(), Error> {
+    file_limit::make_an_error();
     let interrupt = Interrupt::install();
     let text = args.prompt.text()?;
     let source = Source::open(&args.model)?;

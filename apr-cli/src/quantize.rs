@@ -1,17 +1,16 @@
-//! `apr quantize`: a GGUF file in other types.
+//! `apr quantize`: a GGUF file, or a checkpoint as one, in other types.
 
 use std::{
     collections::BTreeMap,
     fs::{self, File},
     io::Read,
-    ops::ControlFlow,
     path::{Path, PathBuf},
     time::Instant,
 };
 
 use clap::{Args, builder::BoolishValueParser};
 use model_tools::{
-    Importance, NewFile, Plan, PlannedTensor, QuantizeOptions, Source, TensorType, ToolError,
+    Importance, Plan, PlannedTensor, QuantizeOptions, Source, TensorType, ToolError,
 };
 use moe_model::ModelFile;
 use quant_kernels::QuantType;
@@ -19,11 +18,11 @@ use type_mix::Mix;
 
 use crate::{
     args::{QuietArgs, ThreadArgs},
+    convert,
     error::Error,
+    file_limit,
     input::refuse_inputs,
-    interrupt::Interrupt,
     output::Output,
-    progress::Progress,
     terminal::{self, one_line},
     units::{bytes, plural, seconds},
 };
@@ -35,7 +34,7 @@ use crate::{
     after_help = types()
 )]
 pub(crate) struct QuantizeArgs {
-    /// GGUF file to read, or any shard of a split one
+    /// GGUF file to read, any shard of a split one, or the folder of a Hugging Face checkpoint
     #[arg(value_name = "IN")]
     input: PathBuf,
     /// File to write; an existing one is replaced when the new one is complete
@@ -112,10 +111,12 @@ impl QuantizeArgs {
 
 pub(crate) fn run(args: &QuantizeArgs) -> Result<(), Error> {
     let (mix, target) = args.target()?;
+    file_limit::make_an_error();
     let file = ModelFile::open(&args.input)?;
     let within = Error::within(file.path());
-    let gguf = file.gguf()?;
-    let source = Source::from_gguf(&gguf).map_err(|error| within(error.into()))?;
+    let contents = file.contents()?;
+    let source = Source::read(&contents).map_err(|error| within(error.into()))?;
+    convert::say_notes(&source.notes, args.quiet);
     let imatrix = args
         .imatrix
         .as_deref()
@@ -127,8 +128,8 @@ pub(crate) fn run(args: &QuantizeArgs) -> Result<(), Error> {
         (error @ ToolError::Importance { .. }, Some(path)) => Error::within(path)(error.into()),
         (error, _) => within(error.into()),
     })?;
+    unfit(&plan).iter().for_each(terminal::say);
     if !args.quiet.quiet {
-        unfit(&plan).iter().for_each(terminal::say);
         let notes = imatrix
             .iter()
             .flat_map(|imatrix| unweighted(&plan, imatrix));
@@ -139,11 +140,8 @@ pub(crate) fn run(args: &QuantizeArgs) -> Result<(), Error> {
     };
     refuse_inputs(target, &file, args.imatrix.as_deref())?;
     let start = Instant::now();
-    write(args, &plan, target).map_err(|error| match error {
-        ToolError::Weight { .. } => within(error.into()),
-        ToolError::Gguf(_) => Error::within(target)(error.into()),
-        _ => error.into(),
-    })?;
+    convert::write_gguf(&plan, target, "quantize", &args.threads, args.quiet)
+        .map_err(|error| convert::writing_failed(file.path(), target, error))?;
     if !args.quiet.quiet {
         let took = seconds(start.elapsed());
         terminal::say(format_args!(
@@ -153,24 +151,6 @@ pub(crate) fn run(args: &QuantizeArgs) -> Result<(), Error> {
         ));
     }
     Ok(())
-}
-
-/// Writes beside the target and puts the file in its place. Ctrl-C ends it after the piece
-/// that is being written, and nothing is left.
-fn write(args: &QuantizeArgs, plan: &Plan<'_>, target: &Path) -> Result<(), ToolError> {
-    let interrupt = Interrupt::install();
-    interrupt.make_gentle();
-    let out = NewFile::create(target)?;
-    let bar = Progress::bytes("quantize", plan.n_bytes(), args.quiet.quiet);
-    let out = plan.write(out, args.threads.n_threads(), |progress| {
-        bar.set(progress.written);
-        if interrupt.flag().is_cancelled() {
-            ControlFlow::Break(())
-        } else {
-            ControlFlow::Continue(())
-        }
-    })?;
-    out.finish()
 }
 
 /// Returns a line for each kind of row that does not fit the type it was to have.
@@ -253,6 +233,10 @@ enum ImportanceFile {
 
 impl ImportanceFile {
     fn open(path: &Path) -> Result<Self, Error> {
+        if path.is_dir() {
+            let message = "expected a file of importance matrices, found a folder";
+            return Err(Error::input(&path.display().to_string(), message));
+        }
         let file = ModelFile::open(path)?;
         let failed = |error| Error::io(path, "read", error);
         let mut start = Vec::new();
@@ -301,7 +285,7 @@ fn table(plan: &Plan<'_>) -> String {
             "{:<widest$}  {:<20}  {:<7}  {old:>8}  {:<7}  {new:>8}\n",
             one_line(&source.name),
             format!("{shape:?}"),
-            source.ty.name(),
+            source.type_name(),
             tensor.ty.name(),
         ));
     }

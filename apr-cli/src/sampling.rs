@@ -245,6 +245,13 @@ impl SamplingArgs {
         if let Some(note) = order::note(&config.sampling).filter(|_| !quiet.quiet) {
             terminal::say(note);
         }
+        if !quiet.quiet {
+            for field in &config.sampling.not_followed {
+                terminal::say(format_args!(
+                    "note: generation_config.json: {field} is not followed"
+                ));
+            }
+        }
         let ends = engine.tokenizer.end_of_generation();
         let mut stop_tokens = ends.to_vec();
         if self.ignore_eos {

@@ -2,9 +2,11 @@
 
 use std::{io, path::PathBuf};
 
-use gguf_format::{GgmlType, GgufError};
+use gguf_format::GgufError;
+use moe_model::ModelError;
 use quant_kernels::{KernelError, QuantType};
 use thiserror::Error;
+use tokenizer::TokenizerError;
 
 /// An error of this crate.
 #[derive(Debug, Error)]
@@ -36,14 +38,15 @@ pub enum ToolError {
     },
     /// Weights were quantized before.
     #[error(
-        "tensor `{name}` is {from} already, and {to} would lose more of it; quantize the \
-         original, or allow it (--allow-requantize)"
+        "tensor `{name}` is {from} already, and {to} would {}; take the original, or allow it \
+         (--allow-requantize)",
+        if to.block_len() > 1 { "lose more of it" } else { "not bring back what that has lost" }
     )]
     Requantize {
         /// Name of the tensor, escaped.
         name: String,
         /// Its type.
-        from: GgmlType,
+        from: QuantType,
         /// The type that was planned.
         to: QuantType,
     },
@@ -71,19 +74,43 @@ pub enum ToolError {
         /// Name of the tensor, escaped.
         name: String,
         /// Its type.
-        ty: GgmlType,
+        ty: &'static str,
     },
     /// A source gave other data than its shape asks for.
-    #[error(
-        "tensor `{name}`: parts of {found} bytes, expected {expected} in equal parts of whole rows"
-    )]
-    Parts {
+    #[error("tensor `{name}`: {reason}")]
+    Data {
         /// Name of the tensor, escaped.
         name: String,
-        /// Bytes of its type and shape.
-        expected: u64,
-        /// Bytes given.
-        found: u64,
+        /// What was expected and found.
+        reason: String,
+    },
+    /// The model cannot be read, so it cannot be converted.
+    #[error(transparent)]
+    Model(#[from] ModelError),
+    /// The tokenizer cannot be read.
+    #[error(transparent)]
+    Tokenizer(#[from] TokenizerError),
+    /// A checkpoint has no place for something that the answer depends on.
+    #[error("`{key}` is {found}: a checkpoint can only say {expected}")]
+    NotSayable {
+        /// The metadata key.
+        key: &'static str,
+        /// What a checkpoint can say.
+        expected: &'static str,
+        /// What the file says.
+        found: String,
+    },
+    /// A checkpoint cannot have a type.
+    #[error("a checkpoint can be F32, F16 or BF16, not {ty}")]
+    NotFloat {
+        /// The type.
+        ty: QuantType,
+    },
+    /// A folder that is to be made has something in it already.
+    #[error("{}: expected no folder or an empty one, found one with files in it", path.display())]
+    NotEmpty {
+        /// The folder.
+        path: PathBuf,
     },
     /// A weight cannot be quantized.
     #[error("tensor `{name}`, row {row}, column {column} (both from 0)")]

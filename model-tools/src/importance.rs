@@ -8,8 +8,8 @@
 //! There are two formats. As GGUF a matrix `x` is two tensors, `x.in_sum2` (columns × experts)
 //! and `x.counts`, how many activations each expert has met. The older one, `.dat`, is a
 //! list of names and means, without a magic. Both hold F32 and follow llama.cpp's
-//! `tools/imatrix/imatrix.cpp`. Only proportions within a row matter here, so neither counts
-//! nor the scale of the sums are looked at, except to find experts that have met nothing.
+//! `tools/imatrix/imatrix.cpp`. Only proportions within a row matter here, so of the counts and
+//! the scale of the sums nothing is taken but which experts have met nothing.
 
 mod legacy;
 mod sums;
@@ -43,6 +43,8 @@ struct Entry<'a> {
     values: &'a [u8],
     /// The experts that no activation has met, where that is known.
     unseen: Vec<usize>,
+    /// How many counts there were, where there were any: one per expert.
+    n_counts: Option<u64>,
 }
 
 impl<'a> Importance<'a> {
@@ -155,6 +157,10 @@ impl<'a> Importance<'a> {
             return Ok(None);
         };
         let n_matrices: u64 = tensor.ne.iter().skip(2).product();
+        if let Some(found) = entry.n_counts.filter(|&found| found != n_matrices) {
+            let reason = format!("it has {found} counts, but there are {n_matrices} experts");
+            return Err(refuse(&tensor.name, &reason));
+        }
         let (expected, found) = (tensor.n_cols() * n_matrices, entry.values.len() as u64 / 4);
         if expected == found {
             return Ok(Some(entry.values));
@@ -195,16 +201,18 @@ impl<'a> Entry<'a> {
             let reason = format!("{n_sums} sums cannot belong to {n_counts} counts");
             return Err(refuse(name, &reason));
         }
-        let counts = counts
-            .data
-            .as_chunks()
-            .0
-            .iter()
-            .map(|&count| f32::from_le_bytes(count));
+        let counts = counts.data.as_chunks().0.iter();
+        let counts = counts.map(|&count| f32::from_le_bytes(count));
+        let is_wrong = |count: f32| !(0.0..f32::INFINITY).contains(&count);
+        if let Some(idx) = counts.clone().position(is_wrong) {
+            let reason = format!("count {idx} is negative, infinite or NaN");
+            return Err(refuse(name, &reason));
+        }
         let unseen = counts.enumerate().filter(|&(_, count)| count == 0.0);
         Ok(Self {
             values: sums.data,
             unseen: unseen.map(|(expert, _)| expert).collect(),
+            n_counts: Some(n_counts),
         })
     }
 }

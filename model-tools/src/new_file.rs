@@ -14,8 +14,8 @@ use crate::ToolError;
 
 /// A file on its way. Dropped before [`NewFile::finish`], it leaves nothing behind.
 ///
-/// An existing file is replaced. A link stays, and what it points to is replaced. What is no
-/// regular file, such as a pipe or a device, is written directly and stays what it is.
+/// An existing file is replaced. A link stays, and what it points to is replaced or, if it is not
+/// there yet, made. What is no regular file, such as a pipe or a device, is written directly and stays what it is.
 #[derive(Debug)]
 pub struct NewFile {
     target: PathBuf,
@@ -46,8 +46,9 @@ impl NewFile {
                 (target.to_owned(), None, file.map_err(failed)?)
             }
             Err(_) => {
-                let (partial, file) = create_beside(target).map_err(failed)?;
-                (target.to_owned(), Some(partial), file)
+                let target = link_target(target).map_err(failed)?;
+                let (partial, file) = create_beside(&target).map_err(failed)?;
+                (target, Some(partial), file)
             }
         };
         Ok(Self {
@@ -98,9 +99,7 @@ impl Drop for NewFile {
 /// Creates a file of a name that nobody has, in the folder of `target`.
 fn create_beside(target: &Path) -> io::Result<(PathBuf, File)> {
     for attempt in 0.. {
-        let mut partial = target.as_os_str().to_owned();
-        partial.push(format!(".{}-{attempt}.partial", std::process::id()));
-        let partial = PathBuf::from(partial);
+        let partial = partial_name(target, attempt);
         match File::create_new(&partial) {
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
             result => return result.map(|file| (partial, file)),
@@ -109,9 +108,31 @@ fn create_beside(target: &Path) -> io::Result<(PathBuf, File)> {
     Err(io::ErrorKind::AlreadyExists.into())
 }
 
+/// Returns a name beside `target` for what is not complete.
+pub(crate) fn partial_name(target: &Path, attempt: u32) -> PathBuf {
+    let mut partial = target.as_os_str().to_owned();
+    partial.push(format!(".{}-{attempt}.partial", std::process::id()));
+    partial.into()
+}
+
+/// Follows links to what they point to, which need not be there.
+pub(crate) fn link_target(path: &Path) -> io::Result<PathBuf> {
+    /// Links after which Linux gives up too.
+    const MOST: usize = 40;
+    let mut path = path.to_owned();
+    for _ in 0..MOST {
+        match fs::read_link(&path) {
+            // A relative one counts from the link's own folder.
+            Ok(next) => path = path.parent().unwrap_or(Path::new("")).join(next),
+            Err(_) => return Ok(path),
+        }
+    }
+    Err(io::Error::other("too many links"))
+}
+
 /// Lets the new name outlast a power failure, where the system has a way to. The file is in
 /// its place already, so where it has none nothing is lost.
-fn sync_folder(target: &Path) {
+pub(crate) fn sync_folder(target: &Path) {
     let folder = match target.parent() {
         Some(folder) if folder.as_os_str().is_empty() => Path::new("."),
         Some(folder) => folder,
@@ -120,7 +141,7 @@ fn sync_folder(target: &Path) {
     let _ = File::open(folder).and_then(|folder| folder.sync_all());
 }
 
-fn io_error(path: &Path, action: &'static str, source: io::Error) -> ToolError {
+pub(crate) fn io_error(path: &Path, action: &'static str, source: io::Error) -> ToolError {
     ToolError::Io {
         path: path.to_owned(),
         action,
@@ -193,6 +214,26 @@ mod tests {
         assert_eq!(fs::read(&target).unwrap(), b"new");
         assert!(fs::symlink_metadata(&link).unwrap().is_symlink());
         assert_eq!(names(folder.path()), ["a", "b"]);
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn what_a_link_points_to_is_made() {
+        let folder = tempfile::tempdir().unwrap();
+        let [link, other, circle] = ["a", "b", "c"].map(|name| folder.path().join(name));
+        std::os::unix::fs::symlink("b", &link).unwrap();
+        std::os::unix::fs::symlink("there/d", &other).unwrap();
+        std::os::unix::fs::symlink("c", &circle).unwrap();
+        let error = NewFile::create(&link).unwrap_err();
+        assert!(matches!(error, ToolError::Io { .. }), "{error}");
+        assert!(NewFile::create(&circle).is_err());
+        fs::create_dir(folder.path().join("there")).unwrap();
+        let mut file = NewFile::create(&link).unwrap();
+        file.write_all(b"new").unwrap();
+        file.finish().unwrap();
+        assert_eq!(fs::read(folder.path().join("there/d")).unwrap(), b"new");
+        assert_eq!(names(folder.path()), ["a", "b", "c", "there"]);
+        assert!(fs::symlink_metadata(&link).unwrap().is_symlink());
     }
 
     #[cfg(unix)]

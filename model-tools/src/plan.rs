@@ -6,7 +6,6 @@
 //! Only matrices are touched; a tensor that has its new type already is copied.
 
 use gguf_format::{GgmlType, GgufWriter};
-use moe_model::quant_type;
 use quant_kernels::{KernelError, QuantType};
 use type_mix::{Facts, Mix, Place, Role, fitting_type};
 
@@ -82,10 +81,9 @@ pub struct PlannedTensor<'a> {
     pub(crate) conversion: Option<Conversion<'a>>,
 }
 
-/// From one type to another.
+/// Into another type.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Conversion<'a> {
-    pub(crate) from: QuantType,
     pub(crate) to: QuantType,
     /// How much each column of each expert matters, as little-endian F32.
     pub(crate) importance: Option<&'a [u8]>,
@@ -127,7 +125,8 @@ impl<'a> Plan<'a> {
         for tensor in source.tensors {
             let wanted = tensor
                 .is_quantizable()
-                .then(|| options.type_of(&tensor.name, &facts));
+                .then(|| options.type_of(&tensor.name, &facts))
+                .or(tensor.becomes);
             let of_columns = importance.map(|importance| importance.of(&tensor));
             let of_columns = of_columns.transpose()?.flatten();
             let mut planned = PlannedTensor::new(tensor, wanted, options.allow_requantize)?;
@@ -155,35 +154,37 @@ impl<'a> Plan<'a> {
 
 impl<'a> PlannedTensor<'a> {
     /// Decides how a tensor is to become `wanted`, or stay what it is.
-    fn new(
+    pub(crate) fn new(
         source: SourceTensor<'a>,
         wanted: Option<QuantType>,
         allow_requantize: bool,
     ) -> Result<Self, ToolError> {
-        source.check_parts()?;
-        let copied = |source: SourceTensor<'a>, unfit| Self {
-            ty: source.ty,
+        source.check()?;
+        let copied = |source: SourceTensor<'a>, ty, unfit| Self {
             source,
+            ty,
             unfit,
             conversion: None,
         };
-        let Some(wanted) = wanted else {
-            return Ok(copied(source, None));
+        let given = source.ggml_type();
+        let wanted = match (given, wanted) {
+            (Some(given), None) => return Ok(copied(source, given, None)),
+            (_, wanted) => wanted.unwrap_or(QuantType::F32),
         };
         let to = fitting_type(wanted, source.n_cols());
         let unfit = (to != wanted).then_some(wanted);
         let ty = ggml_type(to).ok_or(KernelError::NoQuantizer { ty: to })?;
-        if ty == source.ty {
-            return Ok(copied(source, unfit));
+        if given == Some(ty) {
+            return Ok(copied(source, ty, unfit));
         }
-        let from = quant_type(source.ty).ok_or_else(|| ToolError::NotReadable {
+        let from = source.quant_type().ok_or_else(|| ToolError::NotReadable {
             name: quote(&source.name),
-            ty: source.ty,
+            ty: source.type_name(),
         })?;
         if from.block_len() > 1 && !allow_requantize {
             return Err(ToolError::Requantize {
                 name: quote(&source.name),
-                from: source.ty,
+                from,
                 to,
             });
         }
@@ -194,7 +195,6 @@ impl<'a> PlannedTensor<'a> {
             ty,
             unfit,
             conversion: Some(Conversion {
-                from,
                 to,
                 importance: None,
             }),
@@ -251,6 +251,8 @@ fn ggml_type(ty: QuantType) -> Option<GgmlType> {
 
 #[cfg(test)]
 mod tests {
+    use moe_model::quant_type;
+
     use super::*;
 
     #[test]

@@ -11,11 +11,10 @@ use std::{
     ops::{ControlFlow, Range},
 };
 
-use gguf_format::TensorDataWriter;
-use quant_kernels::{KernelError, QuantType, dequantize_row, quantize_row, quantize_row_weighted};
+use quant_kernels::{KernelError, quantize_row, quantize_row_weighted};
 use rayon::{ThreadPoolBuilder, prelude::*};
 
-use crate::{Plan, PlannedTensor, ToolError, error::quote, plan::Conversion};
+use crate::{Plan, PlannedTensor, ToolError, error::quote, plan::Conversion, source::bytes_of};
 
 /// Weights that a thread quantizes at a time: a multiple of every block.
 const CHUNK_LEN: u64 = 16 << 10;
@@ -51,48 +50,71 @@ impl Plan<'_> {
         n_threads: NonZeroUsize,
         mut observe: impl FnMut(Progress) -> ControlFlow<()> + Send,
     ) -> Result<W, ToolError> {
-        let threads = ThreadPoolBuilder::new().num_threads(n_threads.get());
-        let threads = threads.build().map_err(|error| ToolError::Threads {
-            n_threads: n_threads.get(),
-            reason: error.to_string(),
-        })?;
-        threads.install(|| {
-            let mut writing = Writing {
-                data: self.header.clone().start(out)?,
-                slab_len: CHUNK_LEN * (CHUNKS_PER_THREAD * n_threads.get()) as u64,
-                slab: Vec::new(),
-                progress: Progress {
-                    written: 0,
-                    total: self.n_bytes(),
-                },
-                observe: &mut observe,
-            };
+        in_pool(n_threads, || {
+            let mut data = self.header.clone().start(out)?;
+            let mut slabs = Slabs::new(n_threads, self.n_bytes(), &mut observe);
             for tensor in self.tensors() {
-                match tensor.conversion {
-                    Some(conversion) => writing.convert(tensor, conversion)?,
-                    None => writing.copy(tensor)?,
-                }
+                slabs.write(tensor, &mut |piece| Ok(data.write(piece)?))?;
             }
-            Ok(writing.data.finish()?)
+            Ok(data.finish()?)
         })
     }
 }
 
-/// The file as far as it is written.
-struct Writing<'o, W> {
-    data: TensorDataWriter<W>,
+/// Does something that uses `rayon` on so many threads.
+pub(crate) fn in_pool<R: Send>(
+    n_threads: NonZeroUsize,
+    work: impl FnOnce() -> Result<R, ToolError> + Send,
+) -> Result<R, ToolError> {
+    let threads = ThreadPoolBuilder::new().num_threads(n_threads.get());
+    let threads = threads.build().map_err(|error| ToolError::Threads {
+        n_threads: n_threads.get(),
+        reason: error.to_string(),
+    })?;
+    threads.install(work)
+}
+
+/// Takes the bytes of a tensor, piece after piece.
+pub(crate) type Sink<'s> = dyn FnMut(&[u8]) -> Result<(), ToolError> + 's;
+
+/// Is told after each piece how far writing has come, and may end it.
+pub(crate) type Observer<'o> = dyn FnMut(Progress) -> ControlFlow<()> + Send + 'o;
+
+/// Makes the bytes of tensors, one after the other.
+pub(crate) struct Slabs<'o> {
     /// Weights of a slab.
     slab_len: u64,
     slab: Vec<u8>,
     progress: Progress,
-    observe: &'o mut (dyn FnMut(Progress) -> ControlFlow<()> + Send),
+    observe: &'o mut Observer<'o>,
 }
 
-impl<W: Write> Writing<'_, W> {
-    fn copy(&mut self, tensor: &PlannedTensor<'_>) -> Result<(), ToolError> {
-        let parts = tensor.source.parts.iter();
-        for piece in parts.flat_map(|part| part.chunks(COPIED_BYTES)) {
-            self.data.write(piece)?;
+impl<'o> Slabs<'o> {
+    pub(crate) fn new(n_threads: NonZeroUsize, total: u64, observe: &'o mut Observer<'o>) -> Self {
+        Self {
+            slab_len: CHUNK_LEN * (CHUNKS_PER_THREAD * n_threads.get()) as u64,
+            slab: Vec::new(),
+            progress: Progress { written: 0, total },
+            observe,
+        }
+    }
+
+    /// Hands out the bytes that a tensor is to have.
+    pub(crate) fn write(
+        &mut self,
+        tensor: &PlannedTensor<'_>,
+        out: &mut Sink<'_>,
+    ) -> Result<(), ToolError> {
+        match tensor.conversion {
+            Some(conversion) => self.convert(tensor, conversion, out),
+            None => self.copy(tensor, out),
+        }
+    }
+
+    fn copy(&mut self, tensor: &PlannedTensor<'_>, out: &mut Sink<'_>) -> Result<(), ToolError> {
+        let pieces = tensor.source.pieces();
+        for piece in pieces.flat_map(|piece| piece.chunks(COPIED_BYTES)) {
+            out(piece)?;
             self.wrote(piece.len())?;
         }
         Ok(())
@@ -102,6 +124,7 @@ impl<W: Write> Writing<'_, W> {
         &mut self,
         tensor: &PlannedTensor<'_>,
         conversion: Conversion<'_>,
+        out: &mut Sink<'_>,
     ) -> Result<(), ToolError> {
         let n_weights = tensor.source.n_cols() * tensor.source.n_rows();
         let chunk_bytes = bytes_of(conversion.to, CHUNK_LEN);
@@ -120,7 +143,7 @@ impl<W: Write> Writing<'_, W> {
             if let Some(failed) = failed {
                 failed?;
             }
-            self.data.write(&self.slab)?;
+            out(&self.slab)?;
             self.wrote(self.slab.len())?;
             start = end;
         }
@@ -143,15 +166,15 @@ fn convert_chunk(
     range: Range<u64>,
     mut out: &mut [u8],
 ) -> Result<(), ToolError> {
-    let Conversion { from, to, .. } = conversion;
+    let to = conversion.to;
     let n_cols = tensor.source.n_cols();
-    let (mut weights, mut importance) = (Vec::new(), Vec::new());
+    let (mut weights, mut whole_row, mut importance) = (Vec::new(), Vec::new(), Vec::new());
     let mut at = range.start;
     while at < range.end {
         let (row, column) = (at / n_cols, at % n_cols);
         let n = (n_cols - column).min(range.end - at);
         weights.resize(n as usize, 0.0);
-        dequantize_row(from, tensor.bytes_at(from, at, n), &mut weights);
+        tensor.source.read(at, &mut weights, &mut whole_row);
         let (blocks, rest) = out.split_at_mut(bytes_of(to, n));
         let quantized = match conversion.importance {
             None => quantize_row(to, &weights, blocks),
@@ -180,20 +203,4 @@ fn convert_chunk(
         at += n;
     }
     Ok(())
-}
-
-impl PlannedTensor<'_> {
-    /// Returns the bytes of `n` weights from the one at `at`, all in one row.
-    fn bytes_at(&self, ty: QuantType, at: u64, n: u64) -> &[u8] {
-        let parts = &self.source.parts;
-        let part_len = self.source.n_cols() * self.source.n_rows() / parts.len() as u64;
-        let part = parts[(at / part_len) as usize];
-        let start = bytes_of(ty, at % part_len);
-        &part[start..start + bytes_of(ty, n)]
-    }
-}
-
-/// Returns the bytes of whole blocks.
-fn bytes_of(ty: QuantType, n_weights: u64) -> usize {
-    n_weights as usize / ty.block_len() * ty.block_bytes()
 }

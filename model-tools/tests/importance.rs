@@ -252,6 +252,34 @@ fn sums_and_counts_belong_together() {
 }
 
 #[test]
+fn counts_are_numbers_and_one_for_each_expert() {
+    let experts: Vec<f32> = vec![1.0; N_EXPERT * 256];
+    for wrong in [-1.0, f32::NAN, f32::INFINITY] {
+        let mut counts = [3.0; N_EXPERT];
+        counts[2] = wrong;
+        let file = gguf_file(&[(DOWN, &experts, &counts)]);
+        let error = refused(Importance::from_gguf(&set(&file)));
+        assert!(error.contains("count 2 is negative"), "{error}");
+    }
+    let bytes = model();
+    let gguf = set(&bytes);
+    let file = gguf_file(&[(DOWN, &experts, &[3.0; 2])]);
+    let file = set(&file);
+    let importance = Importance::from_gguf(&file).unwrap();
+    let source = Source::from_gguf(&gguf).unwrap();
+    let plan = Plan::new(
+        source,
+        &QuantizeOptions::new(Mix::Q4_K_M),
+        Some(&importance),
+    );
+    let error = plan.unwrap_err().to_string();
+    assert!(
+        error.contains("it has 2 counts, but there are 8 experts"),
+        "{error}"
+    );
+}
+
+#[test]
 fn any_prefix_and_any_changed_byte_of_the_older_form_is_read_or_refused() {
     let file = legacy_file(&[("blk.0.attn_k.weight", &[1.0, 2.0]), (QUERY, &[3.0])]);
     let names = [0, file.len() - 16];

@@ -4,8 +4,8 @@
 use std::{num::NonZeroUsize, ops::ControlFlow};
 
 use gguf_format::{GgmlType, Gguf, GgufSet, GgufWriter};
-use model_tools::{Plan, QuantizeOptions, Source, ToolError};
-use quant_kernels::{QuantType, dequantize_row, quantize_row};
+use model_tools::{Plan, QuantizeOptions, Source, TensorData, ToolError};
+use quant_kernels::{MatRef, QuantType, dequantize_row, quantize_row};
 use synth_model::{Geometry, SynthModel, TypeMix, Vocab};
 use type_mix::Mix;
 
@@ -339,10 +339,13 @@ fn experts_in_pieces_are_the_same_as_in_one() {
     let gguf = set(&bytes);
     let whole = Source::from_gguf(&gguf).unwrap();
     let mut pieces = whole.clone();
-    for tensor in &mut pieces.tensors {
-        let n_parts = tensor.ne.get(2).copied().unwrap_or(1);
-        let part_len = tensor.parts[0].len() / usize::try_from(n_parts).unwrap();
-        tensor.parts = tensor.parts[0].chunks(part_len).collect();
+    for (tensor, given) in pieces.tensors.iter_mut().zip(gguf.tensors()) {
+        let ty = tensor.quant_type().unwrap();
+        let ne = [0, 1, 2].map(|i| given.info.ne().get(i).copied().unwrap_or(1));
+        let [n_cols, n_rows, n_parts] = ne.map(|n| usize::try_from(n).unwrap());
+        let parts = given.data.chunks(given.data.len() / n_parts);
+        let parts = parts.map(|bytes| MatRef::new(ty, n_rows, n_cols, bytes).unwrap());
+        tensor.data = TensorData::Matrices(parts.collect());
     }
     let write = |source| {
         let plan = Plan::new(source, &QuantizeOptions::new(Mix::Q4_K_M), None).unwrap();
@@ -350,9 +353,22 @@ fn experts_in_pieces_are_the_same_as_in_one() {
             .unwrap()
     };
     assert!(write(pieces.clone()) == write(whole));
-    pieces.tensors[3].parts[0] = &[0; 100];
-    let refused = Plan::new(pieces, &QuantizeOptions::new(Mix::Q4_K_M), None);
-    assert!(matches!(refused, Err(ToolError::Parts { .. })));
+    let refused = |data: TensorData<'static>| {
+        let mut wrong = Source::from_gguf(&gguf).unwrap();
+        wrong.tensors[3].data = data;
+        let refused = Plan::new(wrong, &QuantizeOptions::new(Mix::Q4_K_M), None);
+        assert!(
+            matches!(refused, Err(ToolError::Data { .. })),
+            "{refused:?}"
+        );
+    };
+    refused(TensorData::Matrices(Vec::new()));
+    let one = MatRef::new(QuantType::F32, 1, 1, &[0; 4]).unwrap();
+    refused(TensorData::Matrices(vec![one]));
+    refused(TensorData::Bytes {
+        ty: GgmlType::BF16,
+        bytes: vec![0; 100].into(),
+    });
 }
 
 #[test]

@@ -13,13 +13,15 @@ mod rope;
 mod sampling;
 pub(crate) mod tensors;
 
-use std::{collections::HashMap, path::Path};
+use std::{collections::HashMap, fs, path::Path};
 
 use quant_kernels::QuantType;
 use safetensors::Dtype;
+use serde_json::{Map, Value};
 
 use self::document::Document;
 pub(crate) use self::index::shards;
+pub use self::tensors::checkpoint_name;
 use crate::{ModelError, error::quote};
 
 /// The configuration, without which a folder is no checkpoint.
@@ -44,12 +46,8 @@ pub(crate) const DOCUMENTS: [&str; 9] = [
     "chat_template.jinja",
 ];
 
-/// Weights in formats that run code when they are read.
-const PICKLES: [&str; 3] = [
-    "pytorch_model.bin",
-    "pytorch_model.bin.index.json",
-    "consolidated.00.pth",
-];
+/// Ends of the names of weights in formats that run code when they are read.
+const PICKLES: [&str; 4] = [".bin", ".pth", ".pt", ".ckpt"];
 
 /// A file of a checkpoint, by its path and bytes.
 pub(crate) type PathBytes<'a> = (&'a Path, &'a [u8]);
@@ -130,6 +128,14 @@ impl<'a> Checkpoint<'a> {
         self.tensors.iter()
     }
 
+    /// Returns the fields of a JSON document, such as `config.json`, if it is there.
+    ///
+    /// # Errors
+    /// It is no JSON object, too long, or has a key twice, at any depth.
+    pub fn fields(&self, name: &str) -> Result<Option<Map<String, Value>>, ModelError> {
+        Ok(self.json(name)?.map(Document::into_fields))
+    }
+
     fn path_bytes(&self, name: &str) -> Option<PathBytes<'a>> {
         let mut documents = self.documents.iter();
         documents.find(|(path, _)| path.ends_with(name)).copied()
@@ -199,12 +205,21 @@ impl<'a> CheckpointTensor<'a> {
 }
 
 fn no_weights(folder: &Path) -> ModelError {
-    let pickle = PICKLES.iter().find(|name| folder.join(name).exists());
+    let names = fs::read_dir(folder).into_iter().flatten().flatten();
+    let names = names.map(|entry| entry.file_name().to_string_lossy().into_owned());
+    let is_pickle = |name: &String| PICKLES.iter().any(|end| name.ends_with(end));
+    let mut pickles: Vec<String> = names.filter(is_pickle).collect();
+    pickles.sort_unstable();
     ModelError::NoWeights {
         path: folder.to_owned(),
-        found: match pickle {
-            Some(pickle) => format!("{pickle}, a pickle, which is never read"),
-            None => "neither".to_owned(),
+        found: match pickles.as_slice() {
+            [] => "neither".to_owned(),
+            [one] => format!("{}, a pickle, which is never read", quote(one)),
+            [first, others @ ..] => format!(
+                "{} and {} more pickles, which are never read",
+                quote(first),
+                others.len()
+            ),
         },
     }
 }

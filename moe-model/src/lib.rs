@@ -70,7 +70,7 @@ mod weights;
 mod workspace;
 
 pub use batch::{Logits, Outputs, Place, Span};
-pub use checkpoint::{Checkpoint, CheckpointTensor};
+pub use checkpoint::{Checkpoint, CheckpointTensor, checkpoint_name};
 pub use config::Config;
 pub use error::{ModelError, Stage};
 pub use file::{Contents, ModelFile, Prefetch};
@@ -86,5 +86,5 @@ pub use rope::{RopeConfig, RopeScaling, Yarn};
 pub use router::Route;
 pub use sampling::SamplingHints;
 pub use state::{State, StateOptions};
-pub use weights::{Experts, LayerWeights, Weights, quant_type};
+pub use weights::{Experts, LayerWeights, NamedTensor, TensorValues, Weights, quant_type};
 pub use workspace::Workspace;

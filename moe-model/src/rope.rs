@@ -176,8 +176,9 @@ impl Yarn {
         }
     }
 
-    /// The factor of cosines and sines.
-    pub(crate) fn magnitude(&self) -> f64 {
+    /// Returns the factor of cosines and sines, YaRN's own times `attn_factor`.
+    #[must_use]
+    pub fn magnitude(&self) -> f64 {
         let growth = |weight: f64| match f64::from(self.factor) {
             factor if factor > 1.0 => 0.1 * weight * libm::log(factor) + 1.0,
             _ => 1.0,

@@ -34,6 +34,9 @@ pub struct SamplingHints {
     pub mirostat_tau: Option<f32>,
     /// Mirostat's learning rate.
     pub mirostat_eta: Option<f32>,
+    /// Fields of a checkpoint's `generation_config.json` that ask for what no sampler here
+    /// does, with their values.
+    pub not_followed: Vec<String>,
 }
 
 impl SamplingHints {
@@ -55,6 +58,7 @@ impl SamplingHints {
             mirostat: hint(metadata, "mirostat")?,
             mirostat_tau: hint(metadata, "mirostat_tau")?,
             mirostat_eta: hint(metadata, "mirostat_eta")?,
+            not_followed: Vec::new(),
         })
     }
 }

@@ -7,13 +7,17 @@
 
 mod experts;
 mod gguf;
+mod named;
 
 use std::collections::HashSet;
 
 use gguf_format::{GgmlType, GgufSet};
 use quant_kernels::{MatRef, QuantType, SCALE_BLOCK};
 
-pub use self::experts::Experts;
+pub use self::{
+    experts::Experts,
+    named::{NamedTensor, TensorValues},
+};
 use crate::{
     Checkpoint, Config, ModelError,
     checkpoint::{

@@ -50,6 +50,10 @@ impl Bpe {
         })
     }
 
+    pub(crate) const fn merges(&self) -> &Merges {
+        &self.merges
+    }
+
     /// Appends the ids of a text without added tokens.
     pub(crate) fn encode(&self, text: &str, ids: &mut Vec<u32>) {
         let text = normalize(text);

@@ -46,7 +46,7 @@ struct Config {
 }
 
 #[derive(Deserialize)]
-#[serde(untagged)]
+#[serde(untagged, expecting = "expected a token id or a list of ids")]
 enum Ids {
     One(u32),
     Many(Vec<u32>),
@@ -57,6 +57,7 @@ enum Ids {
 struct TokenizerConfig<'a> {
     tokenizer_class: Option<String>,
     add_bos_token: Option<bool>,
+    add_eos_token: Option<bool>,
     add_prefix_space: Option<bool>,
     bos_token: Option<Named>,
     eos_token: Option<Named>,
@@ -68,14 +69,20 @@ struct TokenizerConfig<'a> {
 
 /// A token by its text, alone or with its settings.
 #[derive(Deserialize)]
-#[serde(untagged)]
+#[serde(
+    untagged,
+    expecting = "expected the text of a token, or an object with its `content`"
+)]
 enum Named {
     Text(String),
     Token { content: String },
 }
 
 #[derive(Deserialize)]
-#[serde(untagged)]
+#[serde(
+    untagged,
+    expecting = "expected a chat template, or a list of them with `name` and `template`"
+)]
 enum Templates {
     One(String),
     Several(Vec<NamedTemplate>),
@@ -97,13 +104,21 @@ pub(crate) fn read<'a>(
     if settings.add_prefix_space == Some(true) {
         return Err(setting("add_prefix_space", "false", "true"));
     }
+    if settings.add_eos_token == Some(true) {
+        return Err(setting("add_eos_token", "false", "true"));
+    }
     let n_vocab = config.vocab_size.unwrap_or(0);
-    let (vocabulary, bpe) = match (document(json::NAME), document(VOCAB), document(MERGES)) {
+    let tables = match (document(json::NAME), document(VOCAB), document(MERGES)) {
         (Some(bytes), ..) => json::read_padded(bytes, n_vocab)?,
         (None, Some(vocab), Some(merges)) => {
             let added = added_tokens(&document, &settings)?;
             check_class(&settings)?;
-            read_tables(vocab, merges, &added, n_vocab)?
+            let (vocabulary, bpe) = read_tables(vocab, merges, &added, n_vocab)?;
+            json::Document {
+                vocabulary,
+                bpe,
+                begin: None,
+            }
         }
         (None, vocab, merges) => {
             return Err(TokenizerError::NoVocabulary {
@@ -115,10 +130,17 @@ pub(crate) fn read<'a>(
             });
         }
     };
+    let json::Document {
+        vocabulary,
+        bpe,
+        begin,
+    } = tables;
     check_added(&settings, &vocabulary)?;
+    let mut special_ids = special_ids(&settings, &[config, generation], &vocabulary)?;
+    special_ids.bos = begin.or(special_ids.bos);
     Ok(Parts {
-        special_ids: special_ids(&settings, &[config, generation], &vocabulary)?,
-        adds_bos: settings.add_bos_token.unwrap_or(false),
+        adds_bos: adds_bos(&settings, begin, special_ids.bos)?,
+        special_ids,
         chat_templates: chat_templates(document(CHAT_TEMPLATE), settings.chat_template)?,
         vocabulary,
         bpe,
@@ -222,14 +244,37 @@ fn check_added(
     }
 }
 
+/// Returns whether a beginning token is put before every text, where `begin` is the one that
+/// `tokenizer.json` puts there and `bos` the one that there is.
+fn adds_bos(
+    settings: &TokenizerConfig<'_>,
+    begin: Option<u32>,
+    bos: Option<u32>,
+) -> Result<bool, TokenizerError> {
+    const FIELD: &str = "add_bos_token";
+    match (settings.add_bos_token, begin, bos) {
+        (Some(false), Some(_), _) => {
+            let expected = "true, as the post_processor of tokenizer.json has it";
+            Err(setting(FIELD, expected, "false"))
+        }
+        (Some(true), _, None) => Err(setting(FIELD, "false where no token is named", "true")),
+        (said, begin, _) => Ok(said == Some(true) || begin.is_some()),
+    }
+}
+
 fn special_ids(
     settings: &TokenizerConfig<'_>,
     [config, generation]: &[Config; 2],
     vocabulary: &Vocabulary,
 ) -> Result<SpecialIds, TokenizerError> {
-    let by_text = |name: &Option<Named>| {
-        let (Named::Text(text) | Named::Token { content: text }) = name.as_ref()?;
-        vocabulary.id(text)
+    let by_text = |field, name: &Option<Named>| {
+        let Some(Named::Text(text) | Named::Token { content: text }) = name else {
+            return Ok(None);
+        };
+        match vocabulary.id(text) {
+            Some(id) => Ok(Some(id)),
+            None => Err(setting(field, "a token of the vocabulary", text)),
+        }
     };
     let by_id = |ids: [&Option<Ids>; 2], key: &str| -> Result<Vec<u32>, TokenizerError> {
         let ids = ids.into_iter().flatten().flat_map(Ids::as_slice);
@@ -247,12 +292,14 @@ fn special_ids(
         [&config.pad_token_id, &generation.pad_token_id],
         "pad_token_id",
     )?;
-    let first = |name, ids: &[u32]| by_text(name).or(ids.first().copied());
+    let first = |field, name: &Option<Named>, ids: &[u32]| -> Result<_, TokenizerError> {
+        Ok(by_text(field, name)?.or(ids.first().copied()))
+    };
     let ids = SpecialIds {
-        bos: first(&settings.bos_token, &bos),
-        eos: first(&settings.eos_token, &eos),
+        bos: first("bos_token", &settings.bos_token, &bos)?,
+        eos: first("eos_token", &settings.eos_token, &eos)?,
         eot: None,
-        padding: first(&settings.pad_token, &padding),
+        padding: first("pad_token", &settings.pad_token, &padding)?,
         end_of_generation: eos,
     };
     Ok(ids.complete(vocabulary))

@@ -11,11 +11,11 @@ use crate::{
     vocabulary::{Entry, TokenKind, Vocabulary},
 };
 
-const MODEL_KEY: &str = "tokenizer.ggml.model";
-const MODEL: &str = "gpt2";
-const PRE_KEY: &str = "tokenizer.ggml.pre";
-const PRE: &str = "qwen2";
-const CHAT_TEMPLATE_KEY: &str = "tokenizer.chat_template";
+pub(crate) const MODEL_KEY: &str = "tokenizer.ggml.model";
+pub(crate) const MODEL: &str = "gpt2";
+pub(crate) const PRE_KEY: &str = "tokenizer.ggml.pre";
+pub(crate) const PRE: &str = "qwen2";
+pub(crate) const CHAT_TEMPLATE_KEY: &str = "tokenizer.chat_template";
 
 /// Reads and checks everything.
 pub(crate) fn read(metadata: &Metadata<'_>) -> Result<Parts, TokenizerError> {
@@ -86,6 +86,16 @@ fn kind(id: u32, ty: i32) -> Result<TokenKind, TokenizerError> {
         // 2 is the unknown token, which byte-level BPE never makes.
         2 | 5 => Ok(TokenKind::Unused),
         found => Err(TokenizerError::TokenType { id, found }),
+    }
+}
+
+/// The number of llama.cpp's `llama_token_type` for a kind.
+pub(crate) const fn number(kind: TokenKind) -> i32 {
+    match kind {
+        TokenKind::Normal => 1,
+        TokenKind::Control => 3,
+        TokenKind::UserDefined => 4,
+        TokenKind::Unused => 5,
     }
 }
 

@@ -4,6 +4,8 @@
 //! checks. Every setting that would change the ids (normalizer, pre-tokenizer, BPE options)
 //! is compared with Qwen's; another value is an error, never ignored.
 
+mod post_processor;
+
 use std::{borrow::Cow, fmt};
 
 use serde::{
@@ -29,9 +31,15 @@ struct File<'a> {
     #[serde(borrow, default)]
     added_tokens: Vec<AddedToken<'a>>,
     #[serde(default)]
+    truncation: Value,
+    #[serde(default)]
+    padding: Value,
+    #[serde(default)]
     normalizer: Value,
     #[serde(default)]
     pre_tokenizer: Value,
+    #[serde(default)]
+    post_processor: Value,
     #[serde(borrow)]
     model: Model<'a>,
 }
@@ -66,12 +74,28 @@ fn bpe() -> Cow<'static, str> {
 /// The name of the document.
 pub(crate) const NAME: &str = "tokenizer.json";
 
+/// What the document says.
+pub(crate) struct Document {
+    pub(crate) vocabulary: Vocabulary,
+    pub(crate) bpe: Bpe,
+    /// The token that is put before every text.
+    pub(crate) begin: Option<u32>,
+}
+
 /// Reads and checks everything.
 pub(crate) fn read(json: &[u8]) -> Result<Parts, TokenizerError> {
-    let (vocabulary, bpe) = read_padded(json, 0)?;
+    let Document {
+        vocabulary,
+        bpe,
+        begin,
+    } = read_padded(json, 0)?;
+    let special_ids = SpecialIds {
+        bos: begin,
+        ..SpecialIds::default()
+    };
     Ok(Parts {
-        special_ids: SpecialIds::default().complete(&vocabulary),
-        adds_bos: false,
+        special_ids: special_ids.complete(&vocabulary),
+        adds_bos: begin.is_some(),
         chat_templates: Vec::new(),
         vocabulary,
         bpe,
@@ -79,10 +103,7 @@ pub(crate) fn read(json: &[u8]) -> Result<Parts, TokenizerError> {
 }
 
 /// Reads and checks the tokens, padded to `n_vocab`, and the merges.
-pub(crate) fn read_padded(
-    json: &[u8],
-    n_vocab: usize,
-) -> Result<(Vocabulary, Bpe), TokenizerError> {
+pub(crate) fn read_padded(json: &[u8], n_vocab: usize) -> Result<Document, TokenizerError> {
     let file: File<'_> =
         serde_json::from_slice(json).map_err(|error| TokenizerError::json(NAME, &error))?;
     check_settings(&file)?;
@@ -90,7 +111,13 @@ pub(crate) fn read_padded(
     let merges = file.model.merges.0.iter();
     let merges = merges.map(|(left, right)| Ok((left.as_str(), right.as_str())));
     let bpe = Bpe::new(&vocabulary, merges)?;
-    Ok((vocabulary, bpe))
+    let begin = post_processor::begin(&file.post_processor)?;
+    let begin = begin.map(|text| post_processor::token(text, &vocabulary));
+    Ok(Document {
+        begin: begin.transpose()?,
+        vocabulary,
+        bpe,
+    })
 }
 
 fn check_settings(file: &File<'_>) -> Result<(), TokenizerError> {
@@ -105,6 +132,18 @@ fn check_settings(file: &File<'_>) -> Result<(), TokenizerError> {
     let is_empty = |value: &Value| value.is_null() || *value == json!("");
     let no_dropout = model.dropout.is_null() || model.dropout.as_f64() == Some(0.0);
     let settings = [
+        (
+            "truncation",
+            "null: a text is never cut",
+            file.truncation.is_null(),
+            &file.truncation,
+        ),
+        (
+            "padding",
+            "null, or to the longest of several texts",
+            is_padding_of_batches(&file.padding),
+            &file.padding,
+        ),
         (
             "normalizer",
             "NFC",
@@ -154,6 +193,12 @@ fn check_settings(file: &File<'_>) -> Result<(), TokenizerError> {
         }
     }
     check_pre_tokenizer(&file.pre_tokenizer)
+}
+
+/// Whether a text that is alone is not padded.
+fn is_padding_of_batches(padding: &Value) -> bool {
+    padding.is_null()
+        || (padding["strategy"] == "BatchLongest" && padding["pad_to_multiple_of"].is_null())
 }
 
 /// Compares the parts that decide where text is cut; the rest concerns offsets alone.
@@ -212,7 +257,10 @@ impl<'de> Deserialize<'de> for MergeList {
 }
 
 #[derive(Deserialize)]
-#[serde(untagged)]
+#[serde(
+    untagged,
+    expecting = "expected a merge: two texts in a list, or one with a space in it"
+)]
 enum Merge<'a> {
     Pair(String, String),
     Line(#[serde(borrow)] Cow<'a, str>),

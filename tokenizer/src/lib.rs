@@ -23,6 +23,8 @@ mod special_ids;
 mod split;
 mod tables;
 mod template;
+mod to_documents;
+mod to_gguf;
 mod tokenizer;
 mod vocabulary;
 

@@ -74,6 +74,17 @@ impl Merges {
         })
     }
 
+    /// Returns the tokens of all pairs, the soonest first.
+    pub(crate) fn in_order(&self) -> Vec<(u32, u32)> {
+        let mut pairs = vec![(0, 0); self.groups.len()];
+        for (left, ends) in (0..).zip(self.starts.windows(2)) {
+            for merge in &self.groups[ends[0] as usize..ends[1] as usize] {
+                pairs[merge.rank as usize] = (left, merge.right);
+            }
+        }
+        pairs
+    }
+
     /// Sorts by left token, then right, then rank; `merges` come by rank.
     fn group(n_vocab: usize, merges: &[(u32, Grouped)]) -> Self {
         let mut starts = vec![0; n_vocab + 1];

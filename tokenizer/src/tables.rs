@@ -92,12 +92,22 @@ pub(crate) fn vocabulary(
             most,
         });
     }
-    let padding: Vec<String> = (n_tokens..n_vocab).map(|id| format!("[PAD{id}]")).collect();
+    let padding: Vec<String> = (n_tokens..n_vocab).map(padding_text).collect();
     entries.extend(padding.iter().map(|text| Entry {
         text,
         kind: TokenKind::Unused,
     }));
     Vocabulary::new(entries.into_iter())
+}
+
+/// Returns how many of `n_vocab` tokens must be listed for [`vocabulary`] to pad the rest.
+pub(crate) const fn fewest_listed(n_vocab: usize) -> usize {
+    n_vocab.saturating_sub(PADDING).div_ceil(2)
+}
+
+/// Returns the text of the unused token of an id.
+pub(crate) fn padding_text(id: usize) -> String {
+    format!("[PAD{id}]")
 }
 
 /// All tokens in the order of their ids.

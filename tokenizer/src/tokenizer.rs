@@ -205,6 +205,25 @@ impl Tokenizer {
             .map(|(_, source)| source.as_str())
     }
 
+    pub(crate) const fn vocabulary(&self) -> &Vocabulary {
+        &self.vocabulary
+    }
+
+    /// Returns the texts of all merges, the soonest first.
+    pub(crate) fn merges(&self) -> Vec<(&str, &str)> {
+        let text = |id| self.vocabulary.text(id).unwrap_or_default();
+        let pairs = self.bpe.merges().in_order().into_iter();
+        pairs
+            .map(|(left, right)| (text(left), text(right)))
+            .collect()
+    }
+
+    /// Iterates over names and sources of all chat templates; the default one has no name.
+    pub(crate) fn chat_templates(&self) -> impl Iterator<Item = (&str, &str)> {
+        let templates = self.chat_templates.iter();
+        templates.map(|(name, source)| (name.as_str(), source.as_str()))
+    }
+
     pub(crate) fn added(&self) -> &AddedTokens {
         &self.added
     }

@@ -4,7 +4,7 @@
 
 use std::{collections::BTreeMap, fs, path::Path};
 
-use gguf_format::Gguf;
+use gguf_format::{Gguf, GgufWriter};
 use proptest::prelude::*;
 use serde_json::{Map, Value, json};
 use tokenizer::{SpecialTokens, Tokenizer};
@@ -329,5 +329,185 @@ proptest! {
             Ok(tokenizer) => prop_assert!(tokenizer.n_vocab() >= 2048),
             Err(error) => prop_assert!(!error.to_string().contains('\n'), "{error}"),
         }
+    }
+}
+
+/// Reads a tokenizer from what [`Tokenizer::write_gguf`] writes.
+fn through_gguf(tokenizer: &Tokenizer) -> Tokenizer {
+    let mut writer = GgufWriter::new();
+    tokenizer.write_gguf(&mut writer).unwrap();
+    let file = writer.to_bytes(&[]).unwrap();
+    Tokenizer::from_gguf(Gguf::parse(&file).unwrap().metadata()).unwrap()
+}
+
+/// Reads a tokenizer from what [`Tokenizer::to_documents`] writes.
+fn through_documents(tokenizer: &Tokenizer) -> Tokenizer {
+    let mut documents: Documents = tokenizer.to_documents(4096).into_iter().collect();
+    let ids = json!({
+        "vocab_size": tokenizer.n_vocab(),
+        "bos_token_id": tokenizer.bos(),
+        "pad_token_id": tokenizer.padding(),
+    });
+    set(&mut documents, "config.json", &ids);
+    read(&documents)
+}
+
+#[test]
+fn a_tokenizer_that_is_written_is_read_back() {
+    let plain = read(&bard());
+    let mut documents = bard();
+    let several = json!({
+        "add_bos_token": true,
+        "bos_token": "<|im_start|>",
+        "eos_token": "<|im_end|>",
+        "chat_template": [
+            {"name": "default", "template": "usual"},
+            {"name": "tool_use", "template": "tools"},
+        ],
+    });
+    set(&mut documents, "tokenizer_config.json", &several);
+    set(&mut documents, "config.json", &json!({"vocab_size": 2100}));
+    let rich = read(&documents);
+    assert!(rich.adds_bos() && rich.n_vocab() == 2100);
+    for tokenizer in [plain, rich] {
+        for again in [through_gguf(&tokenizer), through_documents(&tokenizer)] {
+            assert_same(&again, &tokenizer);
+            let named = |t: &Tokenizer| t.named_chat_template("tool_use").map(str::to_owned);
+            assert_eq!(named(&again), named(&tokenizer));
+        }
+    }
+}
+
+#[test]
+fn a_document_that_is_written_is_one_of_the_hugging_face_library() {
+    let documents = read(&bard()).to_documents(4096);
+    let (_, bytes) = documents
+        .iter()
+        .find(|(name, _)| *name == "tokenizer.json")
+        .unwrap();
+    let library = tokenizers::Tokenizer::from_bytes(bytes).unwrap();
+    let goldens: Value = serde_json::from_str(BARD_IDS).unwrap();
+    for golden in goldens.as_array().unwrap() {
+        let text = golden["text"].as_str().unwrap();
+        let ids = library.encode(text, true).unwrap();
+        assert_eq!(json!(ids.get_ids()), golden["ids"]);
+    }
+}
+
+/// The small model's `tokenizer.json` with one field changed.
+fn with_field(field: &str, value: &Value) -> Documents {
+    let mut documents = bard();
+    let mut file: Value = serde_json::from_slice(BARD).unwrap();
+    file[field] = value.clone();
+    set(&mut documents, "tokenizer.json", &file);
+    documents
+}
+
+#[test]
+fn a_token_that_the_document_puts_before_a_text_is_followed() {
+    let processor = |id: u64, text: &str| {
+        json!({
+            "type": "TemplateProcessing",
+            "single": [
+                {"SpecialToken": {"id": text, "type_id": 0}},
+                {"Sequence": {"id": "A", "type_id": 0}},
+            ],
+            "pair": [],
+            "special_tokens": {text: {"id": text, "ids": [id], "tokens": [text]}},
+        })
+    };
+    let mut documents = with_field("post_processor", &processor(2040, "<|im_start|>"));
+    let tokenizer = read(&documents);
+    assert_eq!((tokenizer.bos(), tokenizer.adds_bos()), (Some(2040), true));
+    let alone = Tokenizer::from_json(&documents["tokenizer.json"]).unwrap();
+    assert_eq!((alone.bos(), alone.adds_bos()), (Some(2040), true));
+    set(
+        &mut documents,
+        "tokenizer_config.json",
+        &json!({"add_bos_token": false}),
+    );
+    let says = "tokenizer_config.json, add_bos_token: expected true, as the post_processor";
+    assert!(error(&documents).starts_with(says), "{}", error(&documents));
+    let unknown = with_field("post_processor", &processor(0, "<|begin|>"));
+    let says = "tokenizer.json, post_processor: expected a token of the vocabulary, \
+                found `<|begin|>`";
+    assert_eq!(error(&unknown), says);
+}
+
+#[test]
+fn settings_that_would_change_the_ids_are_refused() {
+    let batches = json!({"strategy": "BatchLongest", "pad_to_multiple_of": null});
+    read(&with_field("padding", &batches));
+    let refused = [
+        ("truncation", json!({"max_length": 512})),
+        ("padding", json!({"strategy": {"Fixed": 512}})),
+        ("post_processor", json!({"type": "BertProcessing"})),
+    ];
+    for (field, value) in refused {
+        let error = error(&with_field(field, &value));
+        assert!(
+            error.starts_with(&format!("tokenizer.json, {field}: ")),
+            "{error}"
+        );
+    }
+    let with = |settings: &Value| {
+        let mut documents = bard();
+        set(&mut documents, "config.json", &json!({"vocab_size": 2048}));
+        set(&mut documents, "tokenizer_config.json", settings);
+        error(&documents)
+    };
+    let says = |field: &str, expected: &str, found: &str| {
+        format!("tokenizer_config.json, {field}: expected {expected}, found `{found}`")
+    };
+    assert_eq!(
+        with(&json!({"add_eos_token": true})),
+        says("add_eos_token", "false", "true")
+    );
+    assert_eq!(
+        with(&json!({"add_bos_token": true})),
+        says("add_bos_token", "false where no token is named", "true")
+    );
+    for field in ["bos_token", "eos_token", "pad_token"] {
+        let error = with(&json!({field: "<|nothing|>"}));
+        assert_eq!(
+            error,
+            says(field, "a token of the vocabulary", "<|nothing|>")
+        );
+    }
+}
+
+#[test]
+fn errors_of_documents_say_what_was_expected() {
+    let with = |name: &'static str, value: &Value| {
+        let mut documents = bard();
+        set(&mut documents, name, value);
+        error(&documents)
+    };
+    let mut merges: Value = serde_json::from_slice(BARD).unwrap();
+    merges["model"]["merges"] = json!([3]);
+    let cases = [
+        (
+            "config.json",
+            json!({"eos_token_id": "x"}),
+            "expected a token id or a list of ids",
+        ),
+        (
+            "tokenizer_config.json",
+            json!({"eos_token": 3}),
+            "expected the text of a token",
+        ),
+        (
+            "tokenizer_config.json",
+            json!({"chat_template": 3}),
+            "expected a chat template",
+        ),
+        ("tokenizer.json", merges, "expected a merge"),
+    ];
+    for (name, value, says) in cases {
+        let error = with(name, &value);
+        assert!(
+            error.contains(says) && !error.contains("untagged"),
+            "{error}"
+        );
     }
 }

@@ -3,6 +3,7 @@
 
 mod chat;
 mod checkpoint;
+mod convert;
 mod errors;
 mod files;
 mod measure;

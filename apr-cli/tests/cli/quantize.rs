@@ -119,8 +119,9 @@ fn a_dry_run_says_all_types_and_writes_nothing() {
     );
 
     let output = folder.text("x.gguf");
-    let wet = done(&[&["quantize", &input, &output, "q4_k_s"], &args[..]].concat());
+    let wet = done(&[&["quantize", "-q", &input, &output, "q4_k_s"], &args[..]].concat());
     assert_eq!(wet.status.code(), Some(0), "{}", stderr(&wet));
+    assert_eq!(stderr(&wet), stderr(&dry), "said whatever -q");
     let total = |text: &str| {
         let words: Vec<&str> = text.split_whitespace().collect();
         let at = words.iter().position(|&word| word == "bytes").unwrap();
@@ -260,8 +261,13 @@ fn failures_have_their_codes_and_leave_nothing() {
     );
     let (output, garbage) = (folder.text("x.gguf"), folder.text("garbage.dat"));
     let before = folder.names();
-    let cases: [(&[&str], i32, &str); 10] = [
+    let cases: [(&[&str], i32, &str); 11] = [
         (&[&input, &output], 2, "no TYPE"),
+        (
+            &[&input, &output, "q4_0", "--imatrix", "/"],
+            3,
+            "expected a file of importance matrices, found a folder",
+        ),
         (
             &[&input, &output, "iq1_s"],
             2,
@@ -336,7 +342,7 @@ mod unix {
         let folder = Folder::new(Geometry::TINY);
         let output = folder.text("x.gguf");
         fs::write(&output, "precious").unwrap();
-        let script = "trap '' XFSZ; ulimit -f 64; exec \"$@\"";
+        let script = "ulimit -f 64; exec \"$@\"";
         let full = sh(
             script,
             &["quantize", &folder.text("bf16.gguf"), &output, "q8_0"],

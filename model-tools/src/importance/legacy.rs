@@ -25,8 +25,12 @@ pub(super) fn parse(bytes: &[u8]) -> Result<Importance<'_>, ToolError> {
         let n_bytes = n_values.checked_mul(4);
         let n_bytes = n_bytes.ok_or_else(|| cursor.refuse("the values", "they are too many"))?;
         let values = cursor.take(n_bytes, "the values")?;
-        let unseen = Vec::new();
-        if entries.insert(name, Entry { values, unseen }).is_some() {
+        let entry = Entry {
+            values,
+            unseen: Vec::new(),
+            n_counts: None,
+        };
+        if entries.insert(name, entry).is_some() {
             return Err(refuse(name, "it is there twice"));
         }
     }

@@ -48,6 +48,11 @@ impl<'a> Document<'a> {
         document.within("", value)
     }
 
+    /// Returns all fields.
+    pub(super) fn into_fields(self) -> Map<String, Value> {
+        self.fields
+    }
+
     /// Returns a field that may be absent.
     pub(super) fn get(&self, name: &str) -> Option<&Value> {
         self.fields.get(name).filter(|value| !value.is_null())

@@ -17,7 +17,7 @@ use std::{
 use safetensors::Dtype;
 use serde::{
     Deserialize, Deserializer,
-    de::{Error as _, IntoDeserializer, MapAccess, Visitor, value},
+    de::{Error as _, IntoDeserializer, MapAccess, SeqAccess, Visitor, value},
 };
 
 use super::CheckpointTensor;
@@ -41,10 +41,16 @@ const METADATA: &str = "__metadata__";
 struct Entry<'a> {
     #[serde(borrow)]
     dtype: Cow<'a, str>,
-    shape: Vec<u64>,
+    shape: Shape,
     /// First byte and the one after the last, within the data.
     data_offsets: (u64, u64),
 }
+
+/// The lengths of the dimensions, slowest first.
+struct Shape(Vec<u64>);
+
+/// The most dimensions of a tensor; those of models have three at most.
+const MAX_DIMENSIONS: usize = 8;
 
 /// Names and entries in the order of the header.
 struct Header<'a>(Vec<(&'a str, Entry<'a>)>);
@@ -145,8 +151,9 @@ impl<'a> File<'a> {
             let found = format!("dtype `{}`", quote(&entry.dtype));
             fault("a dtype of the safetensors format".to_owned(), found)
         })?;
-        let n_bytes = n_bytes(dtype, &entry.shape).ok_or_else(|| {
-            let found = format!("{dtype} {}", shape_text(&entry.shape));
+        let Shape(shape) = entry.shape;
+        let n_bytes = n_bytes(dtype, &shape).ok_or_else(|| {
+            let found = format!("{dtype} {shape:?}");
             fault(
                 "a shape of whole bytes that memory can hold".to_owned(),
                 found,
@@ -165,10 +172,7 @@ impl<'a> File<'a> {
             ));
         }
         if end.checked_sub(start) != Some(n_bytes) {
-            let expected = format!(
-                "{n_bytes} bytes, as {dtype} {} takes",
-                shape_text(&entry.shape)
-            );
+            let expected = format!("{n_bytes} bytes, as {dtype} {shape:?} takes");
             return Err(fault(expected, format!("data_offsets [{start}, {end}]")));
         }
         let range = usize::try_from(start).ok().zip(usize::try_from(end).ok());
@@ -181,7 +185,7 @@ impl<'a> File<'a> {
         Ok(CheckpointTensor {
             name,
             dtype,
-            shape: entry.shape,
+            shape,
             data,
             path: self.path,
             offset: self.data_start + start,
@@ -204,12 +208,29 @@ fn n_bytes(dtype: Dtype, shape: &[u64]) -> Option<u64> {
     bits.is_multiple_of(8).then_some(bits / 8)
 }
 
-/// The first dimensions of a shape, which may have any number.
-fn shape_text(shape: &[u64]) -> String {
-    const MOST: usize = 8;
-    match shape.get(..MOST) {
-        Some(first) if shape.len() > MOST => format!("{first:?} and more"),
-        _ => format!("{shape:?}"),
+impl<'de> Deserialize<'de> for Shape {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Dimensions;
+        impl<'de> Visitor<'de> for Dimensions {
+            type Value = Shape;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a list of lengths")
+            }
+
+            fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Shape, A::Error> {
+                let mut shape = Vec::new();
+                while let Some(len) = list.next_element()? {
+                    if shape.len() == MAX_DIMENSIONS {
+                        let message = format!("a shape of more than {MAX_DIMENSIONS} dimensions");
+                        return Err(A::Error::custom(message));
+                    }
+                    shape.push(len);
+                }
+                Ok(Shape(shape))
+            }
+        }
+        deserializer.deserialize_seq(Dimensions)
     }
 }
 

@@ -15,6 +15,7 @@ use crate::{
 };
 
 const EMBEDDING: &str = "model.embed_tokens.weight";
+const FINAL_NORM: &str = "model.norm.weight";
 const HEAD: &str = "lm_head.weight";
 
 /// Our name and theirs for the tensors of a layer.
@@ -46,7 +47,7 @@ impl<'a> TensorSource<'a> for CheckpointTensors<'_, 'a> {
     fn name(&self, tensor: &str) -> String {
         let name = match tensor {
             TOKEN_EMBD => EMBEDDING,
-            OUTPUT_NORM => "model.norm.weight",
+            OUTPUT_NORM => FINAL_NORM,
             OUTPUT => HEAD,
             other => other,
         };
@@ -144,6 +145,28 @@ impl CheckpointTensors<'_, '_> {
         let data = |name| self.checkpoint.find(name).map(|tensor| tensor.data);
         data(name) == data(EMBEDDING)
     }
+}
+
+/// Returns what transformers calls a tensor of a GGUF file, such as `blk.3.attn_q.weight`; of one
+/// that holds the matrices of experts, the matrix of `expert`. `None` for a name that is not one
+/// of this architecture.
+#[must_use]
+pub fn checkpoint_name(tensor: &str, expert: usize) -> Option<String> {
+    match tensor {
+        TOKEN_EMBD => return Some(EMBEDDING.to_owned()),
+        OUTPUT_NORM => return Some(FINAL_NORM.to_owned()),
+        OUTPUT => return Some(HEAD.to_owned()),
+        _ => {}
+    }
+    let (layer, within) = tensor.strip_prefix("blk.")?.split_once('.')?;
+    let layer: usize = layer.parse().ok()?;
+    let ours = within.strip_suffix(".weight")?;
+    let (_, theirs) = LAYER.iter().find(|(name, _)| *name == ours)?;
+    Some(if ours.ends_with("_exps") {
+        format!("model.layers.{layer}.mlp.experts.{expert}.{theirs}.weight")
+    } else {
+        format!("model.layers.{layer}.{theirs}.weight")
+    })
 }
 
 /// Returns what transformers calls a tensor of a layer.

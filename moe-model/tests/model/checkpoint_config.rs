@@ -330,6 +330,21 @@ fn sampling_defaults_come_from_the_generation_config() {
         (found.min_p, found.penalty_repeat),
         (Some(0.01), Some(1.05))
     );
+    assert_eq!(found.penalty_last_n, Some(-1), "the whole context");
+    assert_eq!(found.not_followed, [""; 0]);
+    let found = sampling(&json!({
+        "repetition_penalty": 1.0,
+        "penalty_last_n": 64,
+        "xtc_probability": 0.5,
+        "mirostat": 2,
+        "sequence": "temperature",
+    }));
+    let found = found.unwrap();
+    assert_eq!(
+        (found.penalty_last_n, found.xtc_probability, found.mirostat),
+        (Some(64), Some(0.5), Some(2))
+    );
+    assert_eq!(found.sequence.as_deref(), Some("temperature"));
     assert_eq!(
         sampling(&json!({"do_sample": false})).unwrap().temp,
         Some(0.0)
@@ -343,4 +358,32 @@ fn sampling_defaults_come_from_the_generation_config() {
         error.contains("generation_config.json: field `top_k`"),
         "{error}"
     );
+    let error = sampling(&json!({"temperature": -0.5})).unwrap_err();
+    let says = "field `temperature`: expected a number from 0 on, found -0.5";
+    assert!(error.to_string().ends_with(says), "{error}");
+}
+
+#[test]
+fn what_no_sampler_does_is_remembered_unless_it_asks_for_nothing() {
+    let folder = Folder::bf16().write();
+    let fields = json!({
+        "_from_model_config": true,
+        "transformers_version": "5.0.0",
+        "eos_token_id": [1, 2],
+        "use_cache": true,
+        "num_beams": 4,
+        "num_return_sequences": 1,
+        "early_stopping": false,
+        "typical_p": 1.0,
+        "no_repeat_ngram_size": 0,
+        "max_new_tokens": 2048,
+        "bad_words_ids": [[1]],
+        "guidance_scale": null,
+    });
+    write_json(folder.path(), "generation_config.json", &fields);
+    let found = open(folder.path(), |model| model.config().sampling.clone()).unwrap();
+    let mut told = found.not_followed;
+    told.sort_unstable();
+    let expected = ["bad_words_ids [[1]]", "max_new_tokens 2048", "num_beams 4"];
+    assert_eq!(told, expected);
 }

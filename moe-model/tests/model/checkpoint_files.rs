@@ -99,6 +99,7 @@ fn headers_that_are_none_are_named_with_their_place() {
     let wide = header(&[("a", "F32", 0, [0, 0])]).replace("[0]", "[-1]");
     let one = header(&[("a", "F32", 1, [0, 4])]);
     let twice = format!("{{{},{}}}", &one[1..one.len() - 1], &one[1..one.len() - 1]);
+    let many = one.replace("[1]", "[1,1,1,1,1,1,1,1,1]");
     let unknown = one.replace("\"shape\"", "\"more\":1,\"shape\"");
     let escaped = one.replace("\"a\"", "\"\\u0061\"");
     let cases = [
@@ -130,6 +131,10 @@ fn headers_that_are_none_are_named_with_their_place() {
         (
             raw(&wide, &[]),
             "byte 38: expected a map of tensors in JSON",
+        ),
+        (
+            raw(&many, &[0; 4]),
+            "found a shape of more than 8 dimensions",
         ),
         (raw(&twice, &[0; 4]), "found tensor `a` comes twice"),
         (raw(&unknown, &[0; 4]), "unknown field `more`"),
@@ -168,6 +173,11 @@ fn a_folder_without_a_model_says_what_is_missing() {
         says(path),
         format!("{}: {expected}{pickle}", path.display())
     );
+    for name in ["pytorch_model-00001-of-00002.bin", "consolidated.00.pth"] {
+        fs::write(path.join(name), b"\x80\x02").unwrap();
+    }
+    let pickles = "consolidated.00.pth and 2 more pickles, which are never read";
+    assert!(says(path).ends_with(pickles), "{}", says(path));
     fs::write(path.join("model.safetensors"), b"").unwrap();
     assert!(matches!(
         ModelFile::open(path),
