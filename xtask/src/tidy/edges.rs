@@ -79,7 +79,7 @@ const PICTURE: [Place; 11] = [
     Place {
         name: "model-tools",
         ours: &["gguf-format", "quant-kernels", "type-mix", "moe-model"],
-        others: Some(&["rayon", "regex", "thiserror"]),
+        others: Some(&["rayon", "regex", "resvg", "thiserror"]),
     },
     Place {
         name: "apr-generate",
