@@ -14,6 +14,12 @@
 //! where they lie, a few million at a time, and holds no more of them than that, so a model
 //! may be far larger than memory. The bytes depend on the source and the plan alone, not on
 //! the number of threads.
+//!
+//! # Which experts a text goes to
+//!
+//! [`RoutingSums`] counts them as passes show their layers, [`LayerRouting`] measures a layer,
+//! [`RoutingSums::coverage`] says what the hottest would take in memory, and [`HeatMap`] draws
+//! all of them.
 
 #![forbid(unsafe_code)]
 
@@ -24,6 +30,7 @@ mod plan;
 mod quantize;
 mod source;
 mod tensor_type;
+mod trace;
 
 pub use error::ToolError;
 pub use importance::{Importance, ImportanceSums, Unseen};
@@ -32,3 +39,4 @@ pub use plan::{Plan, PlannedTensor, QuantizeOptions};
 pub use quantize::Progress;
 pub use source::{Source, SourceTensor};
 pub use tensor_type::TensorType;
+pub use trace::{Coverage, HeatMap, Hot, LayerRouting, Overlap, RoutingSums, expert_bytes};
