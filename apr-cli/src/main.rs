@@ -40,6 +40,7 @@ mod perplexity;
 mod quantize;
 mod run;
 mod tokenize;
+mod trace;
 
 use std::{ffi::OsString, io::IsTerminal, process::ExitCode};
 
@@ -104,6 +105,7 @@ fn dispatch(command: Command) -> Result<(), Error> {
         Command::Inspect(args) => inspect::run(&args),
         Command::Logits(args) => logits::run(&args),
         Command::Perplexity(args) => perplexity::run(&args),
+        Command::Trace(args) => trace::run(&args),
         Command::Bench(args) => bench::run(&args),
         Command::Imatrix(args) => imatrix::run(&args),
         Command::Quantize(args) => quantize::run(&args),
