@@ -6,8 +6,8 @@ use crate::{
     units::{bytes, plural},
 };
 
-/// Letters of a line that lists experts.
-const LIST_WIDTH: usize = 72;
+/// Letters of a list of experts.
+const LIST_WIDTH: usize = 48;
 
 impl Record {
     /// Returns the tables for a terminal.
@@ -102,20 +102,14 @@ impl Record {
         aligned(&rows)
     }
 
-    /// Lists experts that were never chosen, as far as there is room.
+    /// Names the experts that were never chosen.
     fn never_lines(&self) -> Vec<String> {
         let layers = self.layers.iter().enumerate();
         let layers = layers.filter(|(_, layer)| !layer.never_chosen.is_empty());
         let mut lines: Vec<String> = layers
             .map(|(number, layer)| {
-                let line = format!(
-                    "never chosen in layer {number}: {}",
-                    list(&layer.never_chosen)
-                );
-                match line.char_indices().nth(LIST_WIDTH) {
-                    None => line,
-                    Some((at, _)) => format!("{} … (all with --json)", &line[..at]),
-                }
+                let experts = list(&layer.never_chosen);
+                format!("never chosen in layer {number}: {experts}")
             })
             .collect();
         if !lines.is_empty() {
@@ -168,17 +162,23 @@ fn aligned<const N: usize>(rows: &[[String; N]]) -> Vec<String> {
     rows.iter().map(line).collect()
 }
 
-/// Lists ascending numbers, neighbours as a range.
+/// Lists ascending numbers, neighbours as a range, as far as there is room.
 fn list(numbers: &[usize]) -> String {
-    let runs = numbers.chunk_by(|a, b| a + 1 == *b);
-    let runs: Vec<String> = runs
-        .map(|run| match run {
-            [only] => only.to_string(),
+    let mut list = String::new();
+    for run in numbers.chunk_by(|a, b| a + 1 == *b) {
+        let run = match run {
             [first, .., last] => format!("{first}–{last}"),
-            [] => String::new(),
-        })
-        .collect();
-    runs.join(", ")
+            only => only.iter().map(usize::to_string).collect(),
+        };
+        if list.chars().count() + run.chars().count() > LIST_WIDTH {
+            list.push_str(", … (all with --json)");
+            break;
+        }
+        let comma = if list.is_empty() { "" } else { ", " };
+        list.push_str(comma);
+        list.push_str(&run);
+    }
+    list
 }
 
 #[cfg(test)]
@@ -188,6 +188,14 @@ mod tests {
     #[test]
     fn neighbours_become_ranges() {
         assert_eq!(list(&[1, 2, 3, 7, 9, 10]), "1–3, 7, 9–10");
+    }
+
+    #[test]
+    fn a_list_without_room_ends_with_a_whole_number() {
+        let even: Vec<usize> = (10..60).map(|n| 2 * n).collect();
+        let list = list(&even);
+        assert!(list.starts_with("20, 22, 24"), "{list}");
+        assert!(list.ends_with("42, 44, … (all with --json)"), "{list}");
     }
 
     #[test]

@@ -44,7 +44,7 @@ impl Between {
         n_tokens: f64,
         n_used: f64,
     ) -> f64 {
-        let mut bits = 0.0;
+        let mut bits = 0.0_f64;
         for (row, &a) in self.pairs.chunks_exact(self.n_expert).zip(here) {
             for (&both, &b) in row.iter().zip(next).filter(|(both, _)| **both > 0) {
                 // Of the U² pairs of a token; a choice counts in U of them.
@@ -53,6 +53,7 @@ impl Between {
                 bits += both / (n_tokens * n_used * n_used) * ratio.log2();
             }
         }
-        bits
+        // Rounding may leave a trace below zero, where nothing is told.
+        bits.max(0.0)
     }
 }

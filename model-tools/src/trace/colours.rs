@@ -9,7 +9,7 @@ pub(super) type Colour = [u8; 3];
 /// Colours at equal distances, made in OKLCH: lightness from 0.965 to 0.25, hue from 105° to
 /// 275°.
 const STOPS: [Colour; 9] = [
-    [247, 246, 211],
+    [245, 242, 195],
     [191, 226, 178],
     [124, 206, 165],
     [43, 180, 164],
@@ -65,7 +65,7 @@ mod tests {
 
     #[test]
     fn values_beyond_the_scale_take_its_ends() {
-        assert_eq!(hex(colour(-1.0)), "#f7f6d3");
+        assert_eq!(hex(colour(-1.0)), "#f5f2c3");
         assert_eq!(hex(colour(2.0)), "#171b49");
     }
 }

@@ -19,9 +19,9 @@ const RIGHT: u32 = 24;
 const TOP: u32 = 72;
 const BOTTOM: u32 = 116;
 /// Room for title and legend.
-const LEAST_WIDTH: u32 = 640;
-/// Letters that fit in a pixel of the title, about.
-const LETTERS_PER_PIXEL: f64 = 0.11;
+const LEAST_WIDTH: u32 = 760;
+/// Letters of the title and of the line below that fit in a pixel, about.
+const LETTERS_PER_PIXEL: [f64; 2] = [0.11, 0.16];
 /// Length of the legend's bar.
 const BAR: f64 = 360.0;
 /// What numbers beside an axis need.
@@ -87,10 +87,10 @@ impl HeatMap<'_> {
             .layers()
             .flat_map(|layer| (0..sums.n_expert()).map(move |expert| layer.share(expert)))
             .fold(0.0, f64::max);
-        let longest = (f64::from(width - LEFT) * LETTERS_PER_PIXEL) as usize;
+        let longest = LETTERS_PER_PIXEL.map(|letters| (f64::from(width - LEFT) * letters) as usize);
         let (title, subtitle) = (
-            text(self.title, longest),
-            text(self.subtitle, longest * 4 / 3),
+            text(self.title, longest[0]),
+            text(self.subtitle, longest[1]),
         );
         line(
             &mut svg,
