@@ -13,7 +13,7 @@ use crate::{
     bench::BenchArgs, chat::ChatArgs, completions::CompletionsArgs, convert::ConvertArgs,
     detokenize::DetokenizeArgs, doctor::DoctorArgs, engine::usable_threads, error::Error,
     imatrix::ImatrixArgs, inspect::InspectArgs, logits::LogitsArgs, perplexity::PerplexityArgs,
-    quantize::QuantizeArgs, run::RunArgs, tokenize::TokenizeArgs,
+    quantize::QuantizeArgs, run::RunArgs, tokenize::TokenizeArgs, trace::TraceArgs,
 };
 
 /// Run Qwen3-MoE models on a CPU: fast, exact, and with a model built in.
@@ -47,6 +47,8 @@ pub(crate) enum Command {
     Logits(LogitsArgs),
     /// Measure how well a model foretells a text
     Perplexity(PerplexityArgs),
+    /// Show which experts a text goes to, as figures and as a heat map
+    Trace(TraceArgs),
     /// Measure speed
     Bench(BenchArgs),
     /// Make a GGUF file of a Hugging Face checkpoint, or a checkpoint of a GGUF file

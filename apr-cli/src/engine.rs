@@ -69,21 +69,14 @@ impl Engine<'_> {
         let needed = kv_bytes(config, keys, values, n_ctx)? * n_sequences as u128
             + batch_bytes(config, batch_len)
             + logits_bytes(config, batch_len, n_sequences, outputs);
-        let available = machine::memory().map_or(u128::MAX, |m| u128::from(m.available));
-        if needed <= available {
-            return Ok(());
-        }
-        let bytes = |n| units::bytes(u64::try_from(n).unwrap_or(u64::MAX));
-        let (contexts, flag) = match n_sequences {
-            1 => ("a context".to_owned(), "--ctx-size"),
-            n => (format!("{n} contexts"), "--parallel"),
-        };
-        Err(Error::Memory {
-            what: format!(
+        expect_room(needed, || {
+            let (contexts, flag) = match n_sequences {
+                1 => ("a context".to_owned(), "--ctx-size"),
+                n => (format!("{n} contexts"), "--parallel"),
+            };
+            format!(
                 "{contexts} of {n_ctx} tokens in batches of {batch_len}, see {flag} and --batch-size"
-            ),
-            needed: bytes(needed),
-            available: bytes(available),
+            )
         })
     }
 }
@@ -180,6 +173,20 @@ impl Source {
             load: self.begin.elapsed(),
         })
     }
+}
+
+/// Checks that memory has room for so many bytes, which are for `what`.
+pub(crate) fn expect_room(needed: u128, what: impl FnOnce() -> String) -> Result<(), Error> {
+    let available = machine::memory().map_or(u128::MAX, |m| u128::from(m.available));
+    if needed <= available {
+        return Ok(());
+    }
+    let bytes = |n| units::bytes(u64::try_from(n).unwrap_or(u64::MAX));
+    Err(Error::Memory {
+        what: what(),
+        needed: bytes(needed),
+        available: bytes(available),
+    })
 }
 
 /// Returns what is said of tensors that the model does not read.

@@ -42,6 +42,7 @@ mod perplexity;
 mod quantize;
 mod run;
 mod tokenize;
+mod trace;
 
 use std::{ffi::OsString, io::IsTerminal, process::ExitCode};
 
@@ -106,6 +107,7 @@ fn dispatch(command: Command) -> Result<(), Error> {
         Command::Inspect(args) => inspect::run(&args),
         Command::Logits(args) => logits::run(&args),
         Command::Perplexity(args) => perplexity::run(&args),
+        Command::Trace(args) => trace::run(&args),
         Command::Bench(args) => bench::run(&args),
         Command::Imatrix(args) => imatrix::run(&args),
         Command::Convert(args) => convert::run(&args),

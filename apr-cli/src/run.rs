@@ -56,6 +56,9 @@ pub(crate) struct RunArgs {
     /// Print one JSON object at the end: text, ids, why it ended, times
     #[arg(long, env = "APR_JSON", value_parser = BoolishValueParser::new())]
     json: bool,
+    /// With --json: also the experts of every token in every layer, and their weights
+    #[arg(long, env = "APR_ROUTING", value_parser = BoolishValueParser::new())]
+    routing: bool,
     #[command(flatten)]
     quiet: QuietArgs,
     #[command(flatten)]
@@ -79,6 +82,16 @@ struct Record<'a> {
     threads: usize,
     isa: &'static str,
     timings: TimingRecord,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    routing: Option<Vec<TokenRouting>>,
+}
+
+/// Where a token went, layer by layer, in the router's order.
+#[derive(Debug, Serialize)]
+struct TokenRouting {
+    id: u32,
+    experts: Vec<Vec<u32>>,
+    weights: Vec<Vec<f32>>,
 }
 
 /// A continuation on its way.
@@ -90,6 +103,10 @@ struct Continuation {
 
 pub(crate) fn run(args: &RunArgs) -> Result<(), Error> {
     let interrupt = Interrupt::install();
+    if args.routing && !args.json {
+        let message = "--routing: the experts are part of what --json prints";
+        return Err(Error::usage(message));
+    }
     let prompt = args.prompt.text()?;
     let source = Source::open(&args.model)?;
     let engine = source.engine_at_once(&args.cpu, args.quiet)?;
@@ -99,6 +116,9 @@ pub(crate) fn run(args: &RunArgs) -> Result<(), Error> {
         .generation(&engine, sampling::limit(args.n_predict), args.quiet)?;
     let options = args.context.state_options(engine.model.config())?;
     let mut sequence = engine.sequence(options, Outputs::Last)?;
+    if args.routing {
+        sequence.keep_routing();
+    }
 
     let mut watch = Stopwatch::start(engine.load);
     prefill(&mut sequence, &ids, &interrupt, args.quiet, &mut watch)?;
@@ -137,6 +157,7 @@ pub(crate) fn run(args: &RunArgs) -> Result<(), Error> {
             threads: engine.cpu.n_threads().get(),
             isa: engine.cpu.isa().name(),
             timings: timing.record(),
+            routing: routing(&sequence),
         })?;
     } else if output.is_terminal() {
         output.line("")?;
@@ -148,6 +169,25 @@ pub(crate) fn run(args: &RunArgs) -> Result<(), Error> {
         FinishReason::Cancelled => Err(Error::Interrupted),
         _ => Ok(()),
     }
+}
+
+/// Returns the experts of all tokens that went through the model, if they were kept.
+fn routing(sequence: &Sequence<'_>) -> Option<Vec<TokenRouting>> {
+    let routing = sequence.routing()?;
+    let tokens = sequence.tokens().iter().zip(0..routing.n_tokens());
+    let tokens = tokens.map(|(&id, token)| {
+        let layers = || routing.of(token);
+        TokenRouting {
+            id,
+            experts: layers()
+                .map(|routes| routes.iter().map(|route| route.expert).collect())
+                .collect(),
+            weights: layers()
+                .map(|routes| routes.iter().map(|route| route.weight).collect())
+                .collect(),
+        }
+    });
+    Some(tokens.collect())
 }
 
 /// Says on stderr what the run took, and what ended it where that is no matter of course.

@@ -2,7 +2,7 @@
 //!
 //! # Reading order
 //! A [`Sequence`] is a model, a state and the tokens in it; it takes a prompt and keeps what
-//! it shares with the last one. A [`TokenLoop`] draws token after token from a sequence, a
+//! it shares with the last one; it may keep the [`Routing`] of its tokens. A [`TokenLoop`] draws token after token from a sequence, a
 //! [`Generator`] turns them into text, and [`run_qwen3_moe_generate`] is the whole job in one
 //! call. An [`Engine`] does it for many requests at a time. [`Sequence::visit_logits`] and [`Sequence::visit_windows`] hand out the logits of given tokens.
 //!
@@ -13,6 +13,7 @@
 mod cancel;
 mod error;
 
+mod routing;
 mod sequence;
 mod token_loop;
 
@@ -35,6 +36,7 @@ pub use engine::{
 pub use error::GenerateError;
 pub use generator::{Generator, Piece, Step};
 pub use perplexity::{Divergence, Perplexity, Scored, Windows};
+pub use routing::Routing;
 pub use run::run_qwen3_moe_generate;
 pub use sequence::{Prefill, Progress, Sequence};
 pub use text_stream::TextConfig;

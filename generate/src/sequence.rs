@@ -8,7 +8,7 @@
 use moe_model::{LayerView, Model, ModelError, Outputs, State, StateOptions, forward_observed};
 use quant_kernels::Cpu;
 
-use crate::{CancelFlag, GenerateError};
+use crate::{CancelFlag, GenerateError, Routing};
 
 /// A model, its state, and the tokens that are in it.
 #[derive(Debug)]
@@ -20,6 +20,8 @@ pub struct Sequence<'m> {
     tokens: Vec<u32>,
     /// Logits `[V]` after the last token; empty after a failure.
     logits: Vec<f32>,
+    /// Of the tokens in the cache, if it is kept.
+    routing: Option<Routing>,
 }
 
 /// How much of a prompt was in the cache and how much was computed.
@@ -57,7 +59,21 @@ impl<'m> Sequence<'m> {
             piece_len: options.batch_len,
             tokens: Vec::new(),
             logits: Vec::new(),
+            routing: None,
         })
+    }
+
+    /// Forgets everything, and from now on keeps which experts the tokens go to.
+    pub fn keep_routing(&mut self) {
+        self.clear();
+        self.routing = Some(Routing::new(self.model.config()));
+    }
+
+    /// Returns which experts the tokens in the cache went to, if [that is
+    /// kept](Self::keep_routing).
+    #[must_use]
+    pub const fn routing(&self) -> Option<&Routing> {
+        self.routing.as_ref()
     }
 
     /// Returns the tokens in the cache.
@@ -143,9 +159,17 @@ impl<'m> Sequence<'m> {
 
     /// Forgets everything.
     pub fn clear(&mut self) {
-        self.state.truncate(0);
-        self.tokens.clear();
+        self.truncate(0);
         self.logits.clear();
+    }
+
+    /// Forgets all tokens from `n_tokens` on.
+    fn truncate(&mut self, n_tokens: usize) {
+        self.state.truncate(n_tokens);
+        self.tokens.truncate(n_tokens);
+        if let Some(routing) = &mut self.routing {
+            routing.truncate(n_tokens);
+        }
     }
 
     pub(crate) const fn piece_len(&self) -> usize {
@@ -183,8 +207,7 @@ impl<'m> Sequence<'m> {
         let pairs = self.tokens.iter().zip(prompt);
         let n_common = pairs.take_while(|(cached, token)| cached == token).count();
         let n_kept = n_common.min(prompt.len() - 1);
-        self.state.truncate(n_kept);
-        self.tokens.truncate(n_kept);
+        self.truncate(n_kept);
         n_kept
     }
 
@@ -203,15 +226,25 @@ impl<'m> Sequence<'m> {
         let n_vocab = self.n_vocab();
         self.logits.clear();
         let Self {
-            cpu, model, state, ..
+            cpu,
+            model,
+            state,
+            routing,
+            ..
         } = self;
         let mut observer = |view: LayerView<'_>| {
             observer(view.layer);
+            if let Some(routing) = routing {
+                routing.add(&view);
+            }
             if cancel.is_cancelled() {
                 view.stop();
             }
         };
         let logits = forward_observed(cpu, model, state, tokens, outputs, &mut observer);
+        if let (Err(_), Some(routing)) = (&logits, routing) {
+            routing.truncate(self.tokens.len());
+        }
         let logits = logits.map_err(|error| match error {
             ModelError::Stopped { .. } => GenerateError::Cancelled,
             other => GenerateError::Model(other),

@@ -140,6 +140,22 @@ pub enum ToolError {
         /// What the system said.
         source: io::Error,
     },
+    /// A picture would be too large.
+    #[error("a picture of {width} × {height} pixels, expected at most {most} pixels")]
+    PictureSize {
+        /// Width.
+        width: u64,
+        /// Height.
+        height: u64,
+        /// The most there may be.
+        most: u64,
+    },
+    /// A picture could not be drawn.
+    #[error("the picture cannot be drawn: {reason}")]
+    Picture {
+        /// What is wrong.
+        reason: String,
+    },
     /// The threads could not be started.
     #[error("cannot start {n_threads} threads: {reason}")]
     Threads {

@@ -16,6 +16,12 @@
 //! where they lie, a few million at a time, and holds no more of them than that, so a model
 //! may be far larger than memory. The bytes depend on the source and the plan alone, not on
 //! the number of threads.
+//!
+//! # Which experts a text goes to
+//!
+//! [`RoutingSums`] counts them as passes show their layers, [`LayerRouting`] measures a layer,
+//! [`RoutingSums::coverage`] says what the hottest would take in memory, and [`HeatMap`] draws
+//! all of them.
 
 #![forbid(unsafe_code)]
 
@@ -31,6 +37,7 @@ mod quantize;
 mod source;
 mod tensor_type;
 mod to_checkpoint;
+mod trace;
 
 pub use error::ToolError;
 pub use importance::{Importance, ImportanceSums, Unseen};
@@ -41,3 +48,4 @@ pub use quantize::Progress;
 pub use source::{Source, SourceTensor, TensorData};
 pub use tensor_type::TensorType;
 pub use to_checkpoint::{CheckpointOptions, CheckpointPlan};
+pub use trace::{Coverage, HeatMap, Hot, LayerRouting, Overlap, RoutingSums, expert_bytes};

@@ -10,6 +10,7 @@ mod measure;
 mod quantize;
 mod run;
 mod signals;
+mod trace;
 
 use std::{
     io::Write,

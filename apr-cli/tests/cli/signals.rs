@@ -90,3 +90,24 @@ fn a_reader_that_goes_away_ends_the_run_quietly() {
     assert_eq!(complaint, "");
     assert_eq!(child.wait().unwrap().code(), Some(0));
 }
+
+#[test]
+fn ctrl_c_ends_a_trace_and_leaves_no_picture() {
+    let folder = tempfile::tempdir().unwrap();
+    let map = folder.path().join("map.svg");
+    let text = "to be or not to be, ".repeat(2000);
+    let args = ["trace", "-t", "1", "--isa", "scalar", "-p", &text, "--svg"];
+    let mut command = apr(&args);
+    command
+        .arg(&map)
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped());
+    let child = command.spawn().unwrap();
+    thread::sleep(Duration::from_secs(1));
+    let begin = Instant::now();
+    interrupt(&child);
+    let output = child.wait_with_output().unwrap();
+    assert!(begin.elapsed() < STOP + ALLOWANCE, "{:?}", begin.elapsed());
+    assert_eq!((output.status.code(), stdout(&output)), (Some(130), ""));
+    assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0);
+}

@@ -1,6 +1,7 @@
 //! Sequences: what is kept, what is computed, and what is refused.
 
-use generate::{CancelFlag, GenerateError, Prefill, Progress, Windows};
+use generate::{CancelFlag, GenerateError, Prefill, Progress, Sequence, Windows};
+use moe_model::Route;
 
 use crate::{PROMPT, bits, sequence};
 
@@ -136,4 +137,57 @@ fn windows_score_their_second_half() {
         .flat_map(|w| (5..8).map(move |i| (w, w as u32 * 8 + i)))
         .collect();
     assert_eq!(scored, expected);
+}
+
+/// The choices for all tokens of a sequence, layer by layer.
+fn choices(s: &Sequence<'_>) -> Vec<Vec<Route>> {
+    let routing = s.routing().unwrap();
+    let tokens = 0..routing.n_tokens();
+    tokens
+        .map(|token| routing.of(token).flatten().copied().collect())
+        .collect()
+}
+
+#[test]
+fn routing_is_kept_for_the_tokens_in_the_cache_however_they_came_there() {
+    let cancel = CancelFlag::new();
+    let mut whole = sequence(16, 512);
+    assert!(whole.routing().is_none());
+    whole.keep_routing();
+    whole.prefill(&PROMPT, &cancel, &mut |_| ()).unwrap();
+    let expected = choices(&whole);
+    assert_eq!(expected.len(), PROMPT.len());
+    let all = expected.iter().flatten().map(|route| route.weight);
+    assert!((all.sum::<f32>() - (PROMPT.len() * 2) as f32).abs() < 1e-4);
+
+    let mut pieces = sequence(16, 3);
+    pieces.keep_routing();
+    let other = [&PROMPT[..4], &[9, 9, 9, 9, 9]].concat();
+    pieces.prefill(&other, &cancel, &mut |_| ()).unwrap();
+    assert_eq!(choices(&pieces).len(), 9);
+    let prefill = pieces.prefill(&PROMPT[..6], &cancel, &mut |_| ()).unwrap();
+    assert_eq!(prefill.n_cached, 4);
+    pieces.push(PROMPT[6], &cancel).unwrap();
+    assert_eq!(choices(&pieces), expected);
+
+    pieces.push(9999, &cancel).unwrap_err();
+    assert_eq!(choices(&pieces), expected, "what failed is not kept");
+    pieces.clear();
+    assert!(choices(&pieces).is_empty());
+}
+
+#[test]
+fn routing_of_a_batch_that_was_cancelled_is_not_kept() {
+    let cancel = CancelFlag::new();
+    let mut s = sequence(16, 4);
+    s.keep_routing();
+    let mut n_seen = 0;
+    let result = s.prefill(&PROMPT, &cancel, &mut |_| {
+        n_seen += 1;
+        if n_seen == 3 {
+            cancel.cancel();
+        }
+    });
+    assert!(matches!(result, Err(GenerateError::Cancelled)));
+    assert_eq!((s.tokens().len(), choices(&s).len()), (4, 4));
 }

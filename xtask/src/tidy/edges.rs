@@ -90,7 +90,14 @@ const PICTURE: [Place; 12] = [
             "type-mix",
             "moe-model",
         ],
-        others: Some(&["rayon", "regex", "serde", "serde_json", "thiserror"]),
+        others: Some(&[
+            "rayon",
+            "regex",
+            "resvg",
+            "serde",
+            "serde_json",
+            "thiserror",
+        ]),
     },
     Place {
         name: "apr-generate",
