@@ -78,7 +78,13 @@ const PICTURE: [Place; 11] = [
     },
     Place {
         name: "model-tools",
-        ours: &["gguf-format", "quant-kernels", "type-mix", "moe-model"],
+        ours: &[
+            "gguf-format",
+            "quant-kernels",
+            "apr-tokenizer",
+            "type-mix",
+            "moe-model",
+        ],
         others: Some(&["rayon", "regex", "thiserror"]),
     },
     Place {
