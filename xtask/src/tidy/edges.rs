@@ -85,7 +85,7 @@ const PICTURE: [Place; 11] = [
             "type-mix",
             "moe-model",
         ],
-        others: Some(&["rayon", "regex", "thiserror"]),
+        others: Some(&["rayon", "regex", "serde", "serde_json", "thiserror"]),
     },
     Place {
         name: "apr-generate",
