@@ -3,6 +3,7 @@
 use std::{io, path::PathBuf};
 
 use gguf_format::{GgmlType, GgufError};
+use moe_model::ModelError;
 use quant_kernels::{KernelError, QuantType};
 use thiserror::Error;
 
@@ -97,6 +98,15 @@ pub enum ToolError {
         /// What is wrong.
         source: KernelError,
     },
+    /// A report to compare with is none.
+    #[error("no report of a verification: {reason}")]
+    Report {
+        /// What is wrong.
+        reason: String,
+    },
+    /// The model's file, or the pass through it.
+    #[error(transparent)]
+    Model(#[from] ModelError),
     /// A type or a row that no quantizer writes.
     #[error(transparent)]
     Kernel(#[from] KernelError),
