@@ -40,6 +40,7 @@ mod perplexity;
 mod quantize;
 mod run;
 mod tokenize;
+mod verify;
 
 use std::{ffi::OsString, io::IsTerminal, process::ExitCode};
 
@@ -107,6 +108,7 @@ fn dispatch(command: Command) -> Result<(), Error> {
         Command::Bench(args) => bench::run(&args),
         Command::Imatrix(args) => imatrix::run(&args),
         Command::Quantize(args) => quantize::run(&args),
+        Command::Verify(args) => verify::run(&args),
         Command::Doctor(args) => doctor::run(&args),
         Command::Completions(args) => completions::run(&args),
     }

@@ -55,6 +55,21 @@ pub struct VerifyOptions {
     pub environment: Vec<(String, String)>,
 }
 
+impl VerifyOptions {
+    /// Asks for everything, and for nothing to compare with.
+    #[must_use]
+    pub const fn new(n_threads: NonZeroUsize) -> Self {
+        Self {
+            depth: Depth::Full,
+            n_threads,
+            n_tokens: None,
+            n_layers: None,
+            compare: None,
+            environment: Vec::new(),
+        }
+    }
+}
+
 /// What the caller is told while it waits.
 #[derive(Clone, Copy, Debug)]
 pub enum Event<'e> {
@@ -82,8 +97,6 @@ pub trait Caller {
 /// A model whose headers are sound.
 #[derive(Debug)]
 pub(crate) struct Subject<'a> {
-    /// The bytes.
-    pub(crate) file: &'a ModelFile,
     /// The headers.
     pub(crate) contents: Contents<'a>,
     /// Configuration and weights.

@@ -2,6 +2,7 @@
 
 use std::{error::Error, io, path::PathBuf};
 
+use model_tools::ToolError;
 use moe_model::ModelError;
 use quant_kernels::KernelError;
 use synth_model::SynthError;
@@ -41,6 +42,9 @@ pub(crate) enum TaskError {
     /// A model could not be opened or run.
     #[error("cannot run the model")]
     Model(#[from] ModelError),
+    /// A model could not be verified.
+    #[error("cannot verify the model")]
+    Tool(#[from] ToolError),
     /// The processor or its threads are not as asked for.
     #[error("cannot compute")]
     Kernel(#[from] KernelError),
@@ -67,20 +71,27 @@ impl TaskError {
             Self::Synth(SynthError::Gguf(gguf_format::GgufError::Io { .. })) => 4,
             Self::NoProgram { .. }
             | Self::Synth(SynthError::UnknownPreset { .. } | SynthError::UnknownMix { .. }) => 2,
-            Self::Model(
-                ModelError::NotFound { .. }
-                | ModelError::PermissionDenied { .. }
-                | ModelError::IsDirectory { .. }
-                | ModelError::Io { .. },
-            ) => 4,
-            Self::Synth(SynthError::Gguf(_)) | Self::Model(_) => 3,
+            Self::Model(error) | Self::Tool(ToolError::Model(error)) => model_code(error),
+            Self::Synth(SynthError::Gguf(_)) => 3,
             Self::Wrong { .. } => 6,
             Self::Command { .. }
             | Self::Output { .. }
             | Self::Untidy { .. }
             | Self::Synth(_)
+            | Self::Tool(_)
             | Self::Kernel(_) => 1,
         }
+    }
+}
+
+const fn model_code(error: &ModelError) -> u8 {
+    match error {
+        ModelError::NotFound { .. }
+        | ModelError::PermissionDenied { .. }
+        | ModelError::IsDirectory { .. }
+        | ModelError::NotRegular { .. }
+        | ModelError::Io { .. } => 4,
+        _ => 3,
     }
 }
 

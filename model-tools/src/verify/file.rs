@@ -147,7 +147,6 @@ pub(super) fn open(file: &ModelFile) -> (StageReport, Option<Subject<'_>>) {
         }
     };
     let subject = Subject {
-        file,
         contents,
         model,
         tokenizer,

@@ -1,4 +1,4 @@
-//! A report as JUnit's XML, which build servers show: a suite per model, a case per stage.
+//! A report as `JUnit`'s XML, which build servers show: a suite per model, a case per stage.
 
 use std::io;
 
@@ -7,7 +7,7 @@ use quick_xml::{Writer, events::BytesText};
 use super::{Finding, Report, Severity, StageReport, TimedStage, Verdict};
 
 impl Report {
-    /// Returns the report as JUnit's XML.
+    /// Returns the report as `JUnit`'s XML.
     #[must_use]
     pub fn to_junit(&self) -> String {
         let mut writer = Writer::new_with_indent(Vec::new(), b' ', 2);

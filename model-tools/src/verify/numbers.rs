@@ -126,7 +126,7 @@ fn scan_all(
                     sender.send(Done::Bytes(n_bytes)).is_ok() && !is_over.load(Ordering::Relaxed)
                 };
                 while let Some(&idx) = order.get(next.fetch_add(1, Ordering::Relaxed)) {
-                    let Some(scan) = scan(&tensors[idx], sample, &read) else {
+                    let Some(scan) = scan(&tensors[idx], sample, read) else {
                         return;
                     };
                     if sender.send(Done::Tensor(idx, Box::new(scan))).is_err() {

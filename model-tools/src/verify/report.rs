@@ -225,6 +225,15 @@ impl Severity {
     }
 }
 
+impl Report {
+    /// Returns the report as one line of JSON.
+    #[must_use]
+    pub fn to_json(&self) -> String {
+        // All fields are numbers, texts and lists of them: nothing that JSON cannot hold.
+        serde_json::to_string(self).unwrap_or_default()
+    }
+}
+
 impl StageReport {
     /// Begins the report of a stage, which passes unless an error is added.
     #[must_use]

@@ -11,10 +11,13 @@ impl Report {
     /// Returns the report as a table that is `width` columns wide, if words allow it.
     #[must_use]
     pub fn to_table(&self, width: usize) -> String {
-        let mut table = String::new();
-        for stage in &self.stages {
-            add_stage(&mut table, stage, width.max(MARGIN + 20));
-        }
+        let stages = self.stages.iter().map(|stage| stage.to_rows(width));
+        stages.chain([self.conclusion()]).collect()
+    }
+
+    /// Returns the last line of the table.
+    #[must_use]
+    pub fn conclusion(&self) -> String {
         let n_failed = self
             .stages
             .iter()
@@ -26,8 +29,17 @@ impl Report {
             (1, _) => "FAILED in 1 stage".to_owned(),
             (n, _) => format!("FAILED in {n} stages"),
         };
-        table.push_str(&format!("{}: {verdict}\n", printable(&self.model)));
-        table
+        format!("{}: {verdict}\n", printable(&self.model))
+    }
+}
+
+impl TimedStage {
+    /// Returns the lines of the table about this stage.
+    #[must_use]
+    pub fn to_rows(&self, width: usize) -> String {
+        let mut rows = String::new();
+        add_stage(&mut rows, self, width.max(MARGIN + 20));
+        rows
     }
 }
 
@@ -111,8 +123,7 @@ fn grouped(n: u64) -> String {
 /// Adds words behind a head, in lines of `width` columns of which the later ones are indented.
 fn wrap(table: &mut String, head: &str, indent: usize, text: &str, width: usize) {
     let mut line = head.to_owned();
-    let mut n_words = 0;
-    for word in printable(text).split(' ') {
+    for (n_words, word) in printable(text).split(' ').enumerate() {
         let n_columns = line.chars().count() + word.chars().count();
         if n_words > 0 && n_columns >= width {
             table.push_str(line.trim_end());
@@ -121,7 +132,6 @@ fn wrap(table: &mut String, head: &str, indent: usize, text: &str, width: usize)
         }
         line.push_str(word);
         line.push(' ');
-        n_words += 1;
     }
     table.push_str(line.trim_end());
     table.push('\n');

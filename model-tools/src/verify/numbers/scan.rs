@@ -33,8 +33,6 @@ pub(super) struct Scan {
     pub(super) lost: Spots,
     /// Rows without a weight that is not zero, but for matrices that have no other.
     pub(super) zero_rows: Spots,
-    /// Rows of a matrix.
-    pub(super) n_rows: usize,
     /// Rows that were looked at, of all matrices.
     pub(super) n_rows_seen: u64,
     /// The middle root mean square of all pieces that are not zero.
@@ -230,7 +228,6 @@ impl<'t, 'a> Scanner<'t, 'a> {
             not_finite: self.not_finite,
             lost: self.lost,
             zero_rows,
-            n_rows: self.n_rows,
             n_rows_seen: self.matrices.iter().map(|matrix| matrix.n_rows).sum(),
             median: self.spread.median(),
             matrices: self.matrices,
