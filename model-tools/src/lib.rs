@@ -24,6 +24,7 @@ mod plan;
 mod quantize;
 mod source;
 mod tensor_type;
+pub mod verify;
 
 pub use error::ToolError;
 pub use importance::{Importance, ImportanceSums, Unseen};

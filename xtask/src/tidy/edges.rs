@@ -78,8 +78,14 @@ const PICTURE: [Place; 11] = [
     },
     Place {
         name: "model-tools",
-        ours: &["gguf-format", "quant-kernels", "type-mix", "moe-model"],
-        others: Some(&["rayon", "regex", "thiserror"]),
+        ours: &[
+            "gguf-format",
+            "quant-kernels",
+            "apr-tokenizer",
+            "type-mix",
+            "moe-model",
+        ],
+        others: Some(&["rayon", "regex", "serde", "serde_json", "thiserror"]),
     },
     Place {
         name: "apr-generate",
