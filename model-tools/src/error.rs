@@ -103,6 +103,9 @@ pub enum ToolError {
     /// Metadata of the source, or writing the result.
     #[error(transparent)]
     Gguf(#[from] GgufError),
+    /// A model cannot be read, or a pass through it failed.
+    #[error(transparent)]
+    Model(#[from] moe_model::ModelError),
     /// The system refused something.
     #[error("{path}: cannot be {action}")]
     Io {

@@ -9,7 +9,9 @@
 //! than memory. There is no clock here; the caller lends one.
 
 mod file;
+mod forward;
 mod report;
+mod tokens;
 
 use std::{num::NonZeroUsize, ops::ControlFlow, time::Duration};
 
