@@ -85,7 +85,14 @@ const PICTURE: [Place; 11] = [
             "type-mix",
             "moe-model",
         ],
-        others: Some(&["rayon", "regex", "serde", "serde_json", "thiserror"]),
+        others: Some(&[
+            "rayon",
+            "regex",
+            "serde",
+            "serde_json",
+            "thiserror",
+            "xxhash-rust",
+        ]),
     },
     Place {
         name: "apr-generate",
