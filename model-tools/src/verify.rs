@@ -10,6 +10,7 @@
 
 mod file;
 mod forward;
+mod invariance;
 mod report;
 mod tokens;
 

@@ -21,6 +21,8 @@ mod compare;
 mod distance;
 mod suspects;
 mod trace;
+#[cfg(test)]
+mod wrong;
 
 use moe_model::{
     Model, Reference, ReferenceActivations, ReferencePass, ReferenceRows, ReferenceSteps, Weights,

@@ -338,17 +338,7 @@ pub(super) fn check_head(
     logits: &ReferenceRows,
 ) -> [Distance; 2] {
     let (config, weights) = (steps.model().config(), steps.model().weights());
-    let normed = hidden.iter().map(|row| {
-        let row: Vec<f32> = row.iter().map(|&x| x as f32).collect();
-        let mut normed = vec![0.0; row.len()];
-        let norm = Norm {
-            weight: &weights.output_norm,
-            eps: config.rms_eps,
-        };
-        team.isa().rms_norm(&row, norm, &mut normed);
-        normed.into_iter().map(f64::from).collect()
-    });
-    let normed: ReferenceRows = normed.collect();
+    let normed = head_input(team, steps, hidden);
     let error = sum_error(config.n_embd);
     let expected_normed = steps.norm(hidden, &weights.output_norm);
     let expected = steps.logits(team, &normed);
@@ -356,6 +346,25 @@ pub(super) fn check_head(
         Distance::of(&normed, &expected_normed, |t| error * norm(&expected_normed[t])),
         Distance::of(logits, &expected, |t| error * norm(&expected[t])),
     ]
+}
+
+/// Norms rows in `f32` as the fast pass does before the head.
+pub(super) fn head_input(
+    team: &Team<'_>,
+    steps: ReferenceSteps<'_, '_>,
+    hidden: &ReferenceRows,
+) -> ReferenceRows {
+    let norm = Norm {
+        weight: &steps.model().weights().output_norm,
+        eps: steps.model().config().rms_eps,
+    };
+    let rows = hidden.iter().map(|row| {
+        let row: Vec<f32> = row.iter().map(|&x| x as f32).collect();
+        let mut normed = vec![0.0; row.len()];
+        team.isa().rms_norm(&row, norm, &mut normed);
+        normed.into_iter().map(f64::from).collect()
+    });
+    rows.collect()
 }
 
 fn experts(routes: &[Route]) -> Vec<u32> {
