@@ -106,6 +106,15 @@ pub enum ToolError {
     /// A model cannot be read, or a pass through it failed.
     #[error(transparent)]
     Model(#[from] moe_model::ModelError),
+    /// A model cannot be run.
+    #[error(transparent)]
+    Generate(#[from] generate::GenerateError),
+    /// A record of a model is none, or cannot be made.
+    #[error("golden record: {reason}")]
+    Golden {
+        /// What is wrong.
+        reason: String,
+    },
     /// The system refused something.
     #[error("{path}: cannot be {action}")]
     Io {

@@ -10,8 +10,10 @@
 
 mod file;
 mod forward;
+pub mod golden;
 mod invariance;
 mod report;
+mod tensors;
 mod tokens;
 
 use std::{num::NonZeroUsize, ops::ControlFlow, time::Duration};
@@ -143,6 +145,26 @@ pub fn verify(
         stages: run.stages,
         tensors,
     })
+}
+
+/// Records what a model is and says, to be held to it later.
+///
+/// # Errors
+/// The file is no sound model or the request cannot be met ([`ToolError::Golden`]), or what
+/// [`verify`] fails for.
+pub fn record(
+    file: &ModelFile,
+    request: &golden::GoldenRequest,
+    options: &VerifyOptions,
+    caller: &mut dyn Caller,
+) -> Result<golden::Golden, ToolError> {
+    let (report, subject) = file::open(file);
+    let Some(subject) = subject else {
+        let mut errors = report.listed(Severity::Error);
+        let reason = errors.next().map_or_else(String::new, |error| error.text.clone());
+        return Err(ToolError::Golden { reason });
+    };
+    golden::record(&subject, request, options, &mut Progress { caller })
 }
 
 /// The stages as far as they have come.

@@ -50,7 +50,7 @@ impl Tokens {
 }
 
 /// Ids spread over the vocabulary.
-fn spread(n: usize, n_vocab: usize) -> Vec<u32> {
+pub(super) fn spread(n: usize, n_vocab: usize) -> Vec<u32> {
     let id = |idx: u64| (idx.wrapping_mul(2_654_435_761) + 12_345) % n_vocab as u64;
     (0..n as u64).map(|idx| id(idx) as u32).collect()
 }
