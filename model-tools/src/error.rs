@@ -3,6 +3,7 @@
 use std::{io, path::PathBuf};
 
 use gguf_format::{GgmlType, GgufError};
+use moe_model::ModelError;
 use quant_kernels::{KernelError, QuantType};
 use thiserror::Error;
 
@@ -97,15 +98,21 @@ pub enum ToolError {
         /// What is wrong.
         source: KernelError,
     },
+    /// A report to compare with is none.
+    #[error("no report of a verification: {reason}")]
+    Report {
+        /// What is wrong.
+        reason: String,
+    },
+    /// The model's file, or the pass through it.
+    #[error(transparent)]
+    Model(#[from] ModelError),
     /// A type or a row that no quantizer writes.
     #[error(transparent)]
     Kernel(#[from] KernelError),
     /// Metadata of the source, or writing the result.
     #[error(transparent)]
     Gguf(#[from] GgufError),
-    /// A model cannot be read, or a pass through it failed.
-    #[error(transparent)]
-    Model(#[from] moe_model::ModelError),
     /// A model cannot be run.
     #[error(transparent)]
     Generate(#[from] generate::GenerateError),

@@ -12,13 +12,19 @@ mod file;
 mod forward;
 pub mod golden;
 mod invariance;
+mod junit;
+mod kernels;
+mod numbers;
 mod report;
+mod table;
 mod tensors;
+mod text;
 mod tokens;
 
-use std::{num::NonZeroUsize, ops::ControlFlow, time::Duration};
+use std::{num::NonZeroUsize, ops::ControlFlow, path::Path, time::Duration};
 
-use moe_model::{Contents, Model, ModelFile};
+use moe_model::{Contents, Model, ModelError, ModelFile};
+use serde::Deserialize;
 use tokenizer::{Tokenizer, TokenizerError};
 
 pub use self::report::{
@@ -47,6 +53,10 @@ pub struct VerifyOptions {
     pub n_tokens: Option<NonZeroUsize>,
     /// Layers of the forward pass that are compared, from the first; all if not said.
     pub n_layers: Option<NonZeroUsize>,
+    /// Tensors that are to be the same, of another copy of the model.
+    pub compare: Option<Vec<TensorHash>>,
+    /// A record that the model is held to, and how near it must come.
+    pub golden: Option<(golden::Golden, golden::Tolerance)>,
     /// What is said of machine and program in the report.
     pub environment: Vec<(String, String)>,
 }
@@ -107,6 +117,39 @@ fn hear(caller: &mut dyn Caller, event: Event<'_>) -> Result<(), ToolError> {
     }
 }
 
+/// Verifies the model at a path.
+///
+/// # Errors
+/// As [`verify`], and [`ToolError::Model`] if the path leads to nothing that can be read. A
+/// file that is no model, or lacks one of its parts, is a report.
+pub fn verify_path(
+    path: &Path,
+    options: &VerifyOptions,
+    caller: &mut dyn Caller,
+) -> Result<Report, ToolError> {
+    match ModelFile::open(path) {
+        Ok(file) => verify(&file, options, caller),
+        Err(error) if is_of_path(&error, path) => Err(error.into()),
+        Err(error) => {
+            let mut run = Run::new(caller);
+            run.stage(Stage::File, |_| Ok(file::unreadable(&error)))?;
+            run.skip_rest()?;
+            Ok(run.finish(&path.display().to_string(), options, Vec::new()))
+        }
+    }
+}
+
+/// Returns whether it is the path that is wrong, and not what lies there.
+fn is_of_path(error: &ModelError, named: &Path) -> bool {
+    match error {
+        ModelError::NotFound { path } | ModelError::PermissionDenied { path } => path == named,
+        ModelError::IsDirectory { .. } | ModelError::NotRegular { .. } | ModelError::Io { .. } => {
+            true
+        }
+        _ => false,
+    }
+}
+
 /// Verifies a model.
 ///
 /// # Errors
@@ -117,34 +160,78 @@ pub fn verify(
     options: &VerifyOptions,
     caller: &mut dyn Caller,
 ) -> Result<Report, ToolError> {
-    let mut run = Run {
-        caller,
-        stages: Vec::new(),
-    };
-    let mut subject = None;
+    let mut run = Run::new(caller);
+    let (mut opened, mut tensors) = (None, Vec::new());
     run.stage(Stage::File, |_| {
-        let (report, opened) = file::open(file);
-        subject = opened;
+        let (report, subject) = file::open(file);
+        opened = subject;
         Ok(report)
     })?;
-    let tensors = Vec::new();
-    let failed = run
-        .stages
-        .iter()
-        .any(|stage| stage.report.verdict == Verdict::Failed);
-    Ok(Report {
-        schema: SCHEMA,
-        model: file.path().display().to_string(),
-        verdict: if failed {
-            Verdict::Failed
-        } else {
-            Verdict::Passed
-        },
-        quick: options.depth == Depth::Quick,
-        environment: options.environment.clone(),
-        stages: run.stages,
-        tensors,
-    })
+    if let Some(subject) = &opened {
+        run.stage(Stage::Numbers, |progress| {
+            let (report, hashes) = numbers::check(subject, options, progress)?;
+            tensors = hashes;
+            Ok(report)
+        })?;
+        run.stage(Stage::Text, |_| Ok(text::check(subject)))?;
+        run.stage(Stage::Kernels, |progress| {
+            kernels::check(subject, options, progress)
+        })?;
+        run.stage(Stage::Forward, |progress| {
+            forward::check(subject, options, progress)
+        })?;
+        run.stage(Stage::Invariance, |progress| {
+            invariance::check(subject, options, progress)
+        })?;
+        if let Some((golden, tolerance)) = &options.golden {
+            run.stage(Stage::Golden, |progress| {
+                golden::check(subject, golden, *tolerance, options, progress)
+            })?;
+        }
+    }
+    run.skip_rest()?;
+    Ok(run.finish(&file.path().display().to_string(), options, tensors))
+}
+
+/// Returns the hashes of a model's tensors, to compare another one with.
+///
+/// # Errors
+/// [`ToolError::Model`] if its headers are not sound, and as [`verify`].
+pub fn hashes(
+    file: &ModelFile,
+    options: &VerifyOptions,
+    caller: &mut dyn Caller,
+) -> Result<Vec<TensorHash>, ToolError> {
+    let contents = file.contents()?;
+    numbers::hash_all(
+        &tensors::tensors(&contents),
+        options,
+        &mut Progress { caller },
+    )
+}
+
+/// Reads the hashes of a model's tensors from the JSON of its report.
+///
+/// # Errors
+/// [`ToolError::Report`] if it is no such report, or one without hashes.
+pub fn read_hashes(json: &[u8]) -> Result<Vec<TensorHash>, ToolError> {
+    #[derive(Deserialize)]
+    struct Tensors {
+        schema: u32,
+        tensors: Vec<TensorHash>,
+    }
+    let failed = |reason: String| ToolError::Report { reason };
+    let report: Tensors =
+        serde_json::from_slice(json).map_err(|error| failed(error.to_string()))?;
+    if report.schema != SCHEMA {
+        let found = report.schema;
+        return Err(failed(format!("its schema is {found}, expected {SCHEMA}")));
+    }
+    if report.tensors.is_empty() {
+        let reason = "it has no hashes: the tensors were not read whole";
+        return Err(failed(reason.to_owned()));
+    }
+    Ok(report.tensors)
 }
 
 /// Records what a model is and says, to be held to it later.
@@ -173,8 +260,15 @@ struct Run<'c> {
     stages: Vec<TimedStage>,
 }
 
-impl Run<'_> {
-    /// Takes the time of a stage.
+impl<'c> Run<'c> {
+    fn new(caller: &'c mut dyn Caller) -> Self {
+        Self {
+            caller,
+            stages: Vec::new(),
+        }
+    }
+
+    /// Asks a stage, if that has a meaning after those before it, and takes its time.
     fn stage(
         &mut self,
         stage: Stage,
@@ -182,13 +276,63 @@ impl Run<'_> {
     ) -> Result<(), ToolError> {
         hear(self.caller, Event::Begin(stage))?;
         let begin = self.caller.now();
-        let report = check(&mut Progress {
-            caller: self.caller,
-        })?;
+        let report = match self.why_not(stage) {
+            Some(why) => StageReport::skipped(stage, why),
+            None => check(&mut Progress {
+                caller: self.caller,
+            })?,
+        };
         let seconds = self.caller.now().saturating_sub(begin).as_secs_f64();
         let timed = TimedStage { report, seconds };
         hear(self.caller, Event::End(&timed))?;
         self.stages.push(timed);
         Ok(())
+    }
+
+    /// Returns why a stage would mean nothing.
+    fn why_not(&self, stage: Stage) -> Option<String> {
+        let mut failed = self.stages.iter().filter(|done| {
+            done.report.verdict == Verdict::Failed && needs(stage).contains(&done.report.stage)
+        });
+        let failed = failed.next()?.report.stage;
+        Some(format!("means nothing, since `{}` failed", failed.name()))
+    }
+
+    /// Reports the stages that were not asked.
+    fn skip_rest(&mut self) -> Result<(), ToolError> {
+        for stage in Stage::ALL.into_iter().skip(self.stages.len()) {
+            self.stage(stage, |_| Ok(StageReport::skipped(stage, "not asked for")))?;
+        }
+        Ok(())
+    }
+
+    fn finish(self, model: &str, options: &VerifyOptions, tensors: Vec<TensorHash>) -> Report {
+        let mut verdicts = self.stages.iter().map(|stage| stage.report.verdict);
+        let failed = verdicts.any(|verdict| verdict == Verdict::Failed);
+        Report {
+            schema: SCHEMA,
+            model: model.to_owned(),
+            verdict: if failed {
+                Verdict::Failed
+            } else {
+                Verdict::Passed
+            },
+            quick: options.depth == Depth::Quick,
+            environment: options.environment.clone(),
+            stages: self.stages,
+            tensors,
+        }
+    }
+}
+
+/// Returns the stages without which another one means nothing. The text is nobody's: a model
+/// computes from ids. A record names tensors that differ, which tells why others failed.
+const fn needs(stage: Stage) -> &'static [Stage] {
+    match stage {
+        Stage::File => &[],
+        Stage::Numbers | Stage::Text => &[Stage::File],
+        Stage::Kernels => &[Stage::File, Stage::Numbers],
+        Stage::Forward | Stage::Invariance => &[Stage::File, Stage::Numbers, Stage::Kernels],
+        Stage::Golden => &[Stage::File],
     }
 }

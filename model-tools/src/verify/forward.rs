@@ -45,15 +45,8 @@ const QUICK: (usize, usize) = (2, 4);
 /// several tokens beside experts with one.
 const N_TOKENS: usize = 16;
 
-/// Steps of which the report has figures.
-const MEASURED: [Step; 6] = [
-    Step::AttentionInput,
-    Step::Attention,
-    Step::RouterInput,
-    Step::Shares,
-    Step::Gated,
-    Step::Output,
-];
+/// The reference that rounds nothing, if all layers are compared.
+type Whole<'w> = Option<&'w ReferencePass>;
 
 /// Compares the fast pass with the reference.
 pub(super) fn check(
@@ -97,7 +90,7 @@ fn compare(
     cpu: &Cpu,
     model: &Model<'_>,
     trace: &Trace,
-    whole: Option<&ReferencePass>,
+    whole: Whole<'_>,
     report: &mut StageReport,
     progress: &mut Progress<'_>,
 ) -> Result<(), ToolError> {
@@ -123,17 +116,11 @@ fn compare(
         checks.push(check);
     }
     progress.tell(n_layers as u64, n_layers as u64)?;
-    summarise(report, &checks);
-    for (idx, check) in checks.iter().enumerate() {
-        let exact = whole.map(|whole| &whole.layers[idx].hidden);
-        let text = describe_layer(check, &trace.layers[idx].hidden, exact);
-        report.figure(format!("layer {idx}"), text, "");
-    }
+    summarise(report, trace, &checks, whole);
     if let (Some(logits), Some(last)) = (&trace.logits, trace.layers.last()) {
         let [norm, head] = cpu.enter(|team| check_head(team, steps, &last.hidden, logits));
-        add_distance(report, "norm before the head", &norm);
-        add_distance(report, "head", &head);
         for (place, distance) in [("norm before the head", norm), ("head", head)] {
+            add_details(report, place, &distance);
             if !distance.is_good() {
                 report.error(place, describe_distance(place, &distance));
             }
@@ -145,55 +132,41 @@ fn compare(
     Ok(())
 }
 
-/// The worst of all layers, step by step.
-fn summarise(report: &mut StageReport, checks: &[LayerCheck]) {
-    for step in MEASURED {
-        let mut worst = Distance::NONE;
-        let of_step = checks.iter().filter_map(|check| check.of(step));
-        of_step.for_each(|distance| worst.join(distance));
-        add_distance(report, step.name(), &worst);
-    }
+/// The worst of all layers, step by step, and each layer as a detail.
+fn summarise(report: &mut StageReport, trace: &Trace, checks: &[LayerCheck], whole: Whole<'_>) {
+    let mut share: f64 = 0.0;
+    let steps = checks.iter().flat_map(|check| &check.steps);
+    steps.for_each(|(_, distance)| share = distance::larger(share, distance.share));
+    report.figure("worst step", share, "of its bound");
     let mut hidden = Distance::NONE;
     checks.iter().for_each(|check| hidden.join(&check.hidden));
-    add_distance(report, "hidden state", &hidden);
+    report.figure("hidden state", hidden.relative, "relative L2 per layer");
     let choices = || checks.iter().flat_map(|check| &check.choices);
     let count = |wanted: Choice| choices().filter(|&&choice| choice == wanted).count();
     report.figure("router choices", choices().count(), "");
-    report.figure("router near-ties", count(Choice::NearTie), "");
-    let wrong = count(Choice::Wrong) + count(Choice::WrongOrder);
-    report.figure("router choices that are wrong", wrong, "");
-}
-
-fn add_distance(report: &mut StageReport, name: &str, distance: &Distance) {
-    report.figure(name, distance.relative, "relative L2");
-    report.figure(name, distance.cosine, "cosine");
-    report.figure(name, distance.largest, "largest difference");
-    report.figure(name, distance.share, "of the bound");
-}
-
-/// One layer in a line.
-fn describe_layer(
-    check: &LayerCheck,
-    hidden: &ReferenceRows,
-    exact: Option<&ReferenceRows>,
-) -> String {
-    let of = |step| check.of(step).map_or(f64::NAN, |found| found.relative);
-    let same = check.choices.iter().filter(|&&c| c == Choice::Same).count();
-    let mut text = format!(
-        "attention {:.1e}, experts {:.1e}, hidden {:.1e} (cosine {:.7}, largest {:.1e}), \
-         {same} of {} choices the same",
-        of(Step::Attention),
-        of(Step::Output),
-        check.hidden.relative,
-        check.hidden.cosine,
-        check.hidden.largest,
-        check.choices.len(),
-    );
-    if let Some(exact) = exact {
-        let distance = Distance::of(hidden, exact, |_| f64::INFINITY);
-        text.push_str(&format!(", {:.1e} from exact f64", distance.relative));
+    report.figure("near-ties", count(Choice::NearTie), "");
+    for (idx, check) in checks.iter().enumerate() {
+        for (step, distance) in &check.steps {
+            add_details(report, &format!("layer {idx} {}", step.name()), distance);
+        }
+        add_details(report, &format!("layer {idx} hidden state"), &check.hidden);
+        let same = check.choices.iter().filter(|&&c| c == Choice::Same);
+        let name = format!("layer {idx} {}", Step::Choice.name());
+        report.detail(name, same.count(), "tokens as in f64");
+        if let Some(whole) = whole {
+            let hidden = &trace.layers[idx].hidden;
+            let exact = Distance::of(hidden, &whole.layers[idx].hidden, |_| f64::INFINITY);
+            let name = format!("layer {idx} hidden state, from exact f64");
+            report.detail(name, exact.relative, "relative L2");
+        }
     }
-    text
+}
+
+fn add_details(report: &mut StageReport, name: &str, distance: &Distance) {
+    report.detail(name, distance.relative, "relative L2");
+    report.detail(name, distance.cosine, "cosine");
+    report.detail(name, distance.largest, "largest difference");
+    report.detail(name, distance.share, "of its bound");
 }
 
 fn describe_wrong(
@@ -240,9 +213,11 @@ fn judge_whole(
     let distance = Distance::of(logits, &whole.logits, |t| bound * size(t));
     let pairs = logits.iter().zip(&whole.logits);
     let n_same = pairs.filter(|(a, b)| argmax(a) == argmax(b)).count();
-    add_distance(report, "logits, from exact f64", &distance);
-    report.figure("most probable token as in exact f64", n_same, "tokens");
-    report.figure("tokens", logits.len(), "tokens");
+    report.figure("logits", distance.relative, "relative L2 from exact f64");
+    report.figure("of at most", bound, "");
+    report.figure("cosine", distance.cosine, "");
+    report.figure("largest difference", distance.largest, "");
+    report.figure("same most probable token", n_same, "times");
     if !distance.is_good() {
         report.error("logits", describe_distance("all layers together", &distance));
     }

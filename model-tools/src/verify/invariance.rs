@@ -33,13 +33,16 @@ pub(super) fn check(
         Depth::Quick => N_TOKENS.0,
         Depth::Full => N_TOKENS.1,
     };
-    let n_tokens = options.n_tokens.map_or(n_tokens, |n| n.get().max(2));
+    // No more than that: the scalar code is slow.
+    let n_tokens = options.n_tokens.map_or(n_tokens, |n| n.get().clamp(2, n_tokens));
     let tokens = Tokens::of(subject, n_tokens);
     let mut report = StageReport::new(Stage::Invariance);
     report.figure("sequence", tokens.describe(), "");
     let ways = ways(options.n_threads);
-    let names: Vec<&str> = ways.iter().map(|way| way.name.as_str()).collect();
-    report.figure("ways", names.join(", "), "");
+    report.figure("ways", ways.len(), "");
+    for way in &ways {
+        report.detail("way", way.name.as_str(), "");
+    }
     let first = Way::whole(Isa::detect(), options.n_threads);
     let total = ways.len() as u64 + 1;
     progress.tell(0, total)?;

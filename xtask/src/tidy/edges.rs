@@ -88,6 +88,7 @@ const PICTURE: [Place; 11] = [
             "moe-model",
         ],
         others: Some(&[
+            "quick-xml",
             "rayon",
             "regex",
             "serde",
