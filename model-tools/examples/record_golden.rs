@@ -23,7 +23,9 @@ impl Caller for Patient {
 }
 
 fn main() -> Result<(), Box<dyn Error>> {
-    let path = std::env::args().nth(1).ok_or("usage: record_golden MODEL")?;
+    let path = std::env::args()
+        .nth(1)
+        .ok_or("usage: record_golden MODEL")?;
     let file = ModelFile::open(Path::new(&path))?;
     let options = VerifyOptions {
         depth: Depth::Full,
@@ -33,7 +35,10 @@ fn main() -> Result<(), Box<dyn Error>> {
         compare: None,
         golden: None,
         environment: vec![
-            ("program".to_owned(), format!("apr {}", env!("CARGO_PKG_VERSION"))),
+            (
+                "program".to_owned(),
+                format!("apr {}", env!("CARGO_PKG_VERSION")),
+            ),
             ("instruction set".to_owned(), Isa::detect().to_string()),
         ],
     };

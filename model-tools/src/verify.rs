@@ -248,7 +248,9 @@ pub fn record(
     let (report, subject) = file::open(file);
     let Some(subject) = subject else {
         let mut errors = report.listed(Severity::Error);
-        let reason = errors.next().map_or_else(String::new, |error| error.text.clone());
+        let reason = errors
+            .next()
+            .map_or_else(String::new, |error| error.text.clone());
         return Err(ToolError::Golden { reason });
     };
     golden::record(&subject, request, options, &mut Progress { caller })

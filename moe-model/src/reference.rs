@@ -135,6 +135,34 @@ impl<'m, 'a> Reference<'m, 'a> {
         self.run(cpu, tokens, Some(experts))
     }
 
+    /// Continues the sequence in one layer: `x` is the residual stream of the new tokens
+    /// `[T][E]`, before it and then after it. Experts may be those that another path has chosen
+    /// for all tokens, `[T·U]`.
+    ///
+    /// # Panics
+    /// If there is no such layer, or `chosen` names an expert that is not there.
+    pub fn forward_layer(
+        &mut self,
+        team: &Team<'_>,
+        layer: usize,
+        chosen: Option<&[u32]>,
+        x: &mut ReferenceRows,
+    ) -> ReferenceLayer {
+        self.attend(team, layer, x);
+        let (probabilities, experts) = self.apply_experts(team, layer, chosen, x);
+        ReferenceLayer {
+            hidden: x.clone(),
+            probabilities,
+            experts,
+        }
+    }
+
+    /// Returns the steps that it takes, to be taken one by one.
+    #[must_use]
+    pub const fn steps(&self) -> ReferenceSteps<'m, 'a> {
+        self.steps
+    }
+
     /// Continues `prompt` by the `n` most probable tokens, one by one, each time running the
     /// whole sequence through the model. Returns prompt and new tokens.
     ///
@@ -187,14 +215,8 @@ impl<'m, 'a> Reference<'m, 'a> {
         Ok(cpu.enter(|team| {
             let mut layers = Vec::new();
             for idx in 0..weights.layers.len() {
-                self.attend(team, idx, &mut x);
                 let chosen = chosen.map(|layers| layers[idx].as_slice());
-                let (probabilities, experts) = self.apply_experts(team, idx, chosen, &mut x);
-                layers.push(ReferenceLayer {
-                    hidden: x.clone(),
-                    probabilities,
-                    experts,
-                });
+                layers.push(self.forward_layer(team, idx, chosen, &mut x));
             }
             let normed = self.steps.norm(&x, &weights.output_norm);
             ReferencePass {

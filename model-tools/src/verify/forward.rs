@@ -24,9 +24,7 @@ mod trace;
 #[cfg(test)]
 mod wrong;
 
-use moe_model::{
-    Model, Reference, ReferenceActivations, ReferencePass, ReferenceRows, ReferenceSteps, Weights,
-};
+use moe_model::{Model, Reference, ReferenceActivations, ReferenceRows, ReferenceSteps, Weights};
 use quant_kernels::{ActivationForm, Cpu, Isa, QuantType};
 
 use self::{
@@ -44,9 +42,6 @@ const QUICK: (usize, usize) = (2, 4);
 /// Tokens of a full look: enough for several distances in attention, and for experts with
 /// several tokens beside experts with one.
 const N_TOKENS: usize = 16;
-
-/// The reference that rounds nothing, if all layers are compared.
-type Whole<'w> = Option<&'w ReferencePass>;
 
 /// Compares the fast pass with the reference.
 pub(super) fn check(
@@ -74,49 +69,53 @@ pub(super) fn check(
             return Ok(report);
         }
     };
-    let whole = if n_layers == all {
-        let mut reference = Reference::new(model, ReferenceActivations::Exact);
-        Some(reference.forward_along(&cpu, &tokens.ids, &trace.experts())?)
-    } else {
+    if n_layers < all {
         report.note("", "logits are compared if all layers are");
-        None
-    };
-    compare(&cpu, model, &trace, whole.as_ref(), &mut report, progress)?;
+    }
+    compare(&cpu, model, &trace, &mut report, progress)?;
     Ok(report)
 }
 
-/// Compares a trace with the reference.
+/// Compares a trace with the references, layer by layer.
 fn compare(
     cpu: &Cpu,
     model: &Model<'_>,
     trace: &Trace,
-    whole: Whole<'_>,
     report: &mut StageReport,
     progress: &mut Progress<'_>,
 ) -> Result<(), ToolError> {
     let steps = ReferenceSteps::new(model, ReferenceActivations::Quantized, None);
+    let mut exact = Reference::new(model, ReferenceActivations::Exact);
+    let mut exact_hidden = trace.embedding.clone();
     let n_layers = trace.layers.len();
-    let mut checks: Vec<LayerCheck> = Vec::new();
-    let mut n_wrong = 0;
+    let mut worst = Worst::NONE;
     for idx in 0..n_layers {
-        progress.tell(idx as u64, n_layers as u64)?;
+        progress.tell(idx as u64, n_layers as u64 + 1)?;
         let layer = Layer::of(trace, idx, steps);
         let check = cpu.enter(|team| layer.check(team));
         if let Some((step, token)) = check.first_wrong() {
-            n_wrong += 1;
             // The first wrong layer is explained; others mostly have the same mistake.
-            let suspects = if n_wrong == 1 {
-                cpu.enter(|team| suspects::explain(team, layer, step, token))
-            } else {
-                Vec::new()
-            };
-            let text = describe_wrong(&check, step, token, &suspects, n_wrong == 1);
+            let suspects = (!worst.is_wrong)
+                .then(|| cpu.enter(|team| suspects::explain(team, layer, step, token)));
+            let text = describe_wrong(&check, step, token, suspects.as_deref());
             report.error(format!("layer {idx}"), text);
         }
-        checks.push(check);
+        worst.add(&check);
+        let experts = trace.layers[idx].experts();
+        cpu.enter(|team| exact.forward_layer(team, idx, Some(&experts), &mut exact_hidden));
+        let hidden = &trace.layers[idx].hidden;
+        let from_exact = Distance::of(hidden, &exact_hidden, |_| f64::INFINITY);
+        add_layer(report, idx, &check, &from_exact);
     }
-    progress.tell(n_layers as u64, n_layers as u64)?;
-    summarise(report, trace, &checks, whole);
+    progress.tell(n_layers as u64, n_layers as u64 + 1)?;
+    report.figure("worst step", worst.share, "of its bound");
+    report.figure(
+        "hidden state",
+        worst.hidden.relative,
+        "relative L2 per layer",
+    );
+    report.figure("router choices", worst.n_choices, "");
+    report.figure("near-ties", worst.n_near_ties, "");
     if let (Some(logits), Some(last)) = (&trace.logits, trace.layers.last()) {
         let [norm, head] = cpu.enter(|team| check_head(team, steps, &last.hidden, logits));
         for (place, distance) in [("norm before the head", norm), ("head", head)] {
@@ -125,41 +124,56 @@ fn compare(
                 report.error(place, describe_distance(place, &distance));
             }
         }
-        if let Some(whole) = whole {
-            judge_whole(model, logits, whole, report);
-        }
+        let normed = exact
+            .steps()
+            .norm(&exact_hidden, &model.weights().output_norm);
+        let exact_logits = cpu.enter(|team| exact.steps().logits(team, &normed));
+        judge_whole(&exact, logits, &exact_logits, report);
     }
     Ok(())
 }
 
-/// The worst of all layers, step by step, and each layer as a detail.
-fn summarise(report: &mut StageReport, trace: &Trace, checks: &[LayerCheck], whole: Whole<'_>) {
-    let mut share: f64 = 0.0;
-    let steps = checks.iter().flat_map(|check| &check.steps);
-    steps.for_each(|(_, distance)| share = distance::larger(share, distance.share));
-    report.figure("worst step", share, "of its bound");
-    let mut hidden = Distance::NONE;
-    checks.iter().for_each(|check| hidden.join(&check.hidden));
-    report.figure("hidden state", hidden.relative, "relative L2 per layer");
-    let choices = || checks.iter().flat_map(|check| &check.choices);
-    let count = |wanted: Choice| choices().filter(|&&choice| choice == wanted).count();
-    report.figure("router choices", choices().count(), "");
-    report.figure("near-ties", count(Choice::NearTie), "");
-    for (idx, check) in checks.iter().enumerate() {
-        for (step, distance) in &check.steps {
-            add_details(report, &format!("layer {idx} {}", step.name()), distance);
+/// The worst of the layers so far.
+struct Worst {
+    share: f64,
+    hidden: Distance,
+    n_choices: usize,
+    n_near_ties: usize,
+    is_wrong: bool,
+}
+
+impl Worst {
+    const NONE: Self = Self {
+        share: 0.0,
+        hidden: Distance::NONE,
+        n_choices: 0,
+        n_near_ties: 0,
+        is_wrong: false,
+    };
+
+    fn add(&mut self, check: &LayerCheck) {
+        for (_, distance) in &check.steps {
+            self.share = distance::larger(self.share, distance.share);
         }
-        add_details(report, &format!("layer {idx} hidden state"), &check.hidden);
-        let same = check.choices.iter().filter(|&&c| c == Choice::Same);
-        let name = format!("layer {idx} {}", Step::Choice.name());
-        report.detail(name, same.count(), "tokens as in f64");
-        if let Some(whole) = whole {
-            let hidden = &trace.layers[idx].hidden;
-            let exact = Distance::of(hidden, &whole.layers[idx].hidden, |_| f64::INFINITY);
-            let name = format!("layer {idx} hidden state, from exact f64");
-            report.detail(name, exact.relative, "relative L2");
-        }
+        self.hidden.join(&check.hidden);
+        self.n_choices += check.choices.len();
+        let near_ties = check.choices.iter().filter(|&&c| c == Choice::NearTie);
+        self.n_near_ties += near_ties.count();
+        self.is_wrong |= check.first_wrong().is_some();
     }
+}
+
+/// Adds what was measured of a layer.
+fn add_layer(report: &mut StageReport, idx: usize, check: &LayerCheck, from_exact: &Distance) {
+    for (step, distance) in &check.steps {
+        add_details(report, &format!("layer {idx} {}", step.name()), distance);
+    }
+    add_details(report, &format!("layer {idx} hidden state"), &check.hidden);
+    let same = check.choices.iter().filter(|&&c| c == Choice::Same);
+    let name = format!("layer {idx} {}", Step::Choice.name());
+    report.detail(name, same.count(), "tokens as in f64");
+    let name = format!("layer {idx} hidden state, from exact f64");
+    report.detail(name, from_exact.relative, "relative L2");
 }
 
 fn add_details(report: &mut StageReport, name: &str, distance: &Distance) {
@@ -173,18 +187,19 @@ fn describe_wrong(
     check: &LayerCheck,
     step: Step,
     token: usize,
-    suspects: &[String],
-    is_explained: bool,
+    suspects: Option<&[String]>,
 ) -> String {
     let mut text = match check.of(step) {
         Some(distance) => describe_distance(step.name(), distance),
         None => format!("{} of token {token}", step.name()),
     };
-    if !suspects.is_empty() {
-        text.push_str(": ");
-        text.push_str(&suspects.join("; or "));
-    } else if is_explained {
-        text.push_str(": none of the known mistakes");
+    match suspects {
+        None => {}
+        Some([]) => text.push_str(": none of the known mistakes"),
+        Some(suspects) => {
+            text.push_str(": ");
+            text.push_str(&suspects.join("; or "));
+        }
     }
     text
 }
@@ -192,34 +207,38 @@ fn describe_wrong(
 fn describe_distance(what: &str, distance: &Distance) -> String {
     let (found, bound) = distance.worst;
     let token = distance.row;
-    format!("{what} of token {token} is {found:.1e} from the reference, at most {bound:.1e} expected")
+    format!(
+        "{what} of token {token} is {found:.1e} from the reference, at most {bound:.1e} expected"
+    )
 }
 
 /// Judges the logits by the reference that rounds nothing.
 fn judge_whole(
-    model: &Model<'_>,
+    reference: &Reference<'_, '_>,
     logits: &ReferenceRows,
-    whole: &ReferencePass,
+    exact: &ReferenceRows,
     report: &mut StageReport,
 ) {
-    let reference = Reference::new(model, ReferenceActivations::Exact);
-    let of_rounding = if is_float(model.weights()) {
+    let of_rounding = if is_float(reference.steps().model().weights()) {
         0.0
     } else {
         reference.quantized_bound()
     };
     let bound = reference.float_bound() + of_rounding;
-    let size = |t: usize| distance::norm(&whole.logits[t]);
-    let distance = Distance::of(logits, &whole.logits, |t| bound * size(t));
-    let pairs = logits.iter().zip(&whole.logits);
+    let size = |t: usize| distance::norm(&exact[t]);
+    let distance = Distance::of(logits, exact, |t| bound * size(t));
+    let pairs = logits.iter().zip(exact);
     let n_same = pairs.filter(|(a, b)| argmax(a) == argmax(b)).count();
     report.figure("logits", distance.relative, "relative L2 from exact f64");
-    report.figure("of at most", bound, "");
+    report.figure("bound", bound, "");
     report.figure("cosine", distance.cosine, "");
     report.figure("largest difference", distance.largest, "");
     report.figure("same most probable token", n_same, "times");
     if !distance.is_good() {
-        report.error("logits", describe_distance("all layers together", &distance));
+        report.error(
+            "logits",
+            describe_distance("all layers together", &distance),
+        );
     }
 }
 

@@ -130,7 +130,7 @@ impl Default for GoldenRequest {
         Self {
             prompt: "Once upon a time, in a".to_owned(),
             n_steps: 32,
-            text: super::tokens::TEXT.repeat(3),
+            text: super::tokens::TEXT.to_owned(),
         }
     }
 }
@@ -184,7 +184,12 @@ impl Golden {
         if self.greedy.prompt_ids.is_empty() {
             return Err(wrong("`greedy.prompt_ids` is empty"));
         }
-        if let Some(idx) = self.greedy.steps.iter().position(|step| step.top.is_empty()) {
+        if let Some(idx) = self
+            .greedy
+            .steps
+            .iter()
+            .position(|step| step.top.is_empty())
+        {
             return Err(wrong(format!("`greedy.steps[{idx}].top` is empty")));
         }
         let numbers = self.greedy.steps.iter().flat_map(|step| &step.top);

@@ -34,7 +34,9 @@ pub(super) fn check(
         Depth::Full => N_TOKENS.1,
     };
     // No more than that: the scalar code is slow.
-    let n_tokens = options.n_tokens.map_or(n_tokens, |n| n.get().clamp(2, n_tokens));
+    let n_tokens = options
+        .n_tokens
+        .map_or(n_tokens, |n| n.get().clamp(2, n_tokens));
     let tokens = Tokens::of(subject, n_tokens);
     let mut report = StageReport::new(Stage::Invariance);
     report.figure("sequence", tokens.describe(), "");
@@ -253,15 +255,26 @@ mod tests {
         let model = Model::from_gguf(&gguf).unwrap();
         let (tokens, n_vocab) = ([5, 9, 300, 17, 2, 44, 8, 8, 100], 512);
         let two = NonZeroUsize::new(2).unwrap();
-        let expected = Way::whole(Isa::detect(), two).logits(&model, &tokens).unwrap();
+        let expected = Way::whole(Isa::detect(), two)
+            .logits(&model, &tokens)
+            .unwrap();
         for way in ways(two) {
             let found = way.logits(&model, &tokens).unwrap();
-            assert_eq!(first_difference(&expected, &found, n_vocab), None, "{}", way.name);
+            assert_eq!(
+                first_difference(&expected, &found, n_vocab),
+                None,
+                "{}",
+                way.name
+            );
             let mut other = tokens;
             other[7] += 1;
             let found = way.logits(&model, &other).unwrap();
             let difference = first_difference(&expected, &found, n_vocab).unwrap();
-            assert!(difference.contains("of token 7"), "{}: {difference}", way.name);
+            assert!(
+                difference.contains("of token 7"),
+                "{}: {difference}",
+                way.name
+            );
         }
     }
 }

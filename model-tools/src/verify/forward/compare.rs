@@ -173,7 +173,10 @@ impl<'t, 'm, 'a> Layer<'t, 'm, 'a> {
         let error = sum_error(self.config().n_embd);
         Distance::of(&self.trace.router_input, &expected, |t| {
             let weighted = |row: &[f64]| -> Vec<f64> {
-                row.iter().zip(weight).map(|(x, w)| x * f64::from(*w)).collect()
+                row.iter()
+                    .zip(weight)
+                    .map(|(x, w)| x * f64::from(*w))
+                    .collect()
             };
             let size = norm(&expected[t]);
             let scale = size / norm(&weighted(&middle.stream[t]));
@@ -248,7 +251,9 @@ impl<'t, 'm, 'a> Layer<'t, 'm, 'a> {
         let sums = tokens.map(|(outputs, routes)| {
             let mut sum = vec![0.0; n_embd];
             for (share, out) in shares(routes).iter().zip(outputs) {
-                sum.iter_mut().zip(out).for_each(|(sum, x)| *sum += share * x);
+                sum.iter_mut()
+                    .zip(out)
+                    .for_each(|(sum, x)| *sum += share * x);
             }
             sum
         });
@@ -343,7 +348,9 @@ pub(super) fn check_head(
     let expected_normed = steps.norm(hidden, &weights.output_norm);
     let expected = steps.logits(team, &normed);
     [
-        Distance::of(&normed, &expected_normed, |t| error * norm(&expected_normed[t])),
+        Distance::of(&normed, &expected_normed, |t| {
+            error * norm(&expected_normed[t])
+        }),
         Distance::of(logits, &expected, |t| error * norm(&expected[t])),
     ]
 }

@@ -76,7 +76,10 @@ fn router_input_mistakes(team: &Team<'_>, layer: Layer<'_, '_, '_>) -> Vec<Strin
     let mut names = norm_mistakes(found, &middle.stream, layer.steps, weight);
     for (name, stream) in [
         ("attention is not added to the residual stream", layer.input),
-        ("the residual stream is not added to attention", &middle.added),
+        (
+            "the residual stream is not added to attention",
+            &middle.added,
+        ),
     ] {
         if is_near(found, &layer.steps.norm(stream, weight), n) {
             names.push(name.to_owned());
@@ -120,7 +123,10 @@ fn gated_mistakes(team: &Team<'_>, layer: Layer<'_, '_, '_>, token: usize) -> Ve
     let (config, x) = (layer.config(), &layer.trace.router_input[token]);
     let x = vec![x.clone()];
     let mut names = Vec::new();
-    for (route, found) in layer.trace.routes[token].iter().zip(&layer.trace.gated[token]) {
+    for (route, found) in layer.trace.routes[token]
+        .iter()
+        .zip(&layer.trace.gated[token])
+    {
         let found = vec![found.clone()];
         let is_of = |expert: &usize| {
             let gated = layer.steps.gated(team, layer.idx, *expert, &x);

@@ -4,8 +4,8 @@
 //! kilobytes for a dozen tokens of a large model, so a trace is small beside the model.
 
 use moe_model::{
-    MatrixInputs, Model, ModelError, Outputs, ReferenceRows, Route, State, StateOptions,
-    forward_inputs,
+    MatrixInputs, Model, ModelError, Outputs, ReferenceActivations, ReferenceRows, ReferenceSteps,
+    Route, State, StateOptions, forward_inputs,
 };
 use quant_kernels::{Cpu, KvType};
 
@@ -92,13 +92,9 @@ impl Trace {
             router_input: shown.router_input,
             hidden: rows(&hidden, config.n_embd),
         });
-        let embedding = moe_model::ReferenceSteps::new(
-            model,
-            moe_model::ReferenceActivations::Exact,
-            None,
-        );
+        let steps = ReferenceSteps::new(model, ReferenceActivations::Exact, None);
         Ok(Self {
-            embedding: embedding.embedding(tokens),
+            embedding: steps.embedding(tokens),
             layers: layers.collect(),
             logits,
         })
@@ -109,14 +105,13 @@ impl Trace {
         let before = layer.checked_sub(1);
         before.map_or(&self.embedding, |before| &self.layers[before].hidden)
     }
+}
 
-    /// Returns the experts that were chosen, layer by layer `[L][T·U]`.
-    pub(super) fn experts(&self) -> Vec<Vec<u32>> {
-        let of_layer = |layer: &LayerTrace| {
-            let routes = layer.routes.iter().flatten();
-            routes.map(|route| route.expert).collect()
-        };
-        self.layers.iter().map(of_layer).collect()
+impl LayerTrace {
+    /// Returns the experts that were chosen for all tokens `[T·U]`.
+    pub(super) fn experts(&self) -> Vec<u32> {
+        let routes = self.routes.iter().flatten();
+        routes.map(|route| route.expert).collect()
     }
 }
 

@@ -6,7 +6,11 @@ use moe_model::{Departure, ModelFile, Route};
 use quant_kernels::Team;
 use synth_model::{Geometry, SynthModel, TypeMix, Vocab};
 
-use super::{compare::{head_input, sum}, trace::LayerTrace, *};
+use super::{
+    compare::{head_input, sum},
+    trace::LayerTrace,
+    *,
+};
 use crate::verify::{Caller, Event, Severity, Verdict};
 
 struct Patient;
@@ -47,7 +51,7 @@ fn report(cpu: &Cpu, model: &Model<'_>, trace: &Trace) -> StageReport {
     let mut progress = Progress {
         caller: &mut caller,
     };
-    compare(cpu, model, trace, None, &mut report, &mut progress).unwrap();
+    compare(cpu, model, trace, &mut report, &mut progress).unwrap();
     report
 }
 
@@ -141,10 +145,17 @@ fn sound_passes_stay_within_their_bounds() {
     for mix in ["f32", "bf16", "q8_0", "q4_k_m", "pure-iq2_xs", "pure-mxfp4"] {
         with_model(mix, |cpu, model| {
             let trace = Trace::of_fast_pass(cpu, model, &TOKENS, 3).unwrap();
-            let found = report(cpu, model, &trace);
-            assert_eq!(errors(&found), [String::new(); 0], "{mix}");
+            assert_eq!(
+                errors(&report(cpu, model, &trace)),
+                [String::new(); 0],
+                "{mix}"
+            );
             let trace = departing_trace(cpu, model, None);
-            assert_eq!(errors(&report(cpu, model, &trace)), [String::new(); 0], "{mix}");
+            assert_eq!(
+                errors(&report(cpu, model, &trace)),
+                [String::new(); 0],
+                "{mix}"
+            );
         });
     }
 }
@@ -190,7 +201,11 @@ fn each_mistake_is_named_in_the_first_layer_that_makes_it() {
             let first = &found[0];
             let begin = format!("layer 0: {} of token", case.step);
             assert!(first.starts_with(&begin), "{:?}: {first}", case.departure);
-            assert!(first.contains(case.suspect), "{:?}: {first}", case.departure);
+            assert!(
+                first.contains(case.suspect),
+                "{:?}: {first}",
+                case.departure
+            );
             assert!(!first.contains("; or "), "{:?}: {first}", case.departure);
         }
     });
@@ -202,11 +217,16 @@ fn an_error_of_a_thousandth_in_one_layer_is_found_there_and_nowhere_else() {
         let sound = departing_trace(cpu, model, None);
         let mut trace = sound.clone();
         for row in &mut trace.layers[1].attended {
-            row.iter_mut().for_each(|x| *x = f64::from((*x * 1.001) as f32));
+            row.iter_mut()
+                .for_each(|x| *x = f64::from((*x * 1.001) as f32));
         }
         let found = errors(&report(cpu, model, &trace));
         assert_eq!(found.len(), 1, "{found:?}");
-        assert!(found[0].starts_with("layer 1: attention of token"), "{}", found[0]);
+        assert!(
+            found[0].starts_with("layer 1: attention of token"),
+            "{}",
+            found[0]
+        );
 
         let mut trace = sound;
         let scaled = &mut trace.layers[2].gated[4];
@@ -230,7 +250,11 @@ fn an_expert_that_answers_for_another_is_named() {
         trace.layers[1].gated[2][0] = answer[0].clone();
         let found = errors(&report(cpu, model, &trace));
         let expected = format!("expert {other} answers where {asked} was asked");
-        assert!(found[0].starts_with("layer 1: gate and up of token 2"), "{}", found[0]);
+        assert!(
+            found[0].starts_with("layer 1: gate and up of token 2"),
+            "{}",
+            found[0]
+        );
         assert!(found[0].contains(&expected), "{}", found[0]);
     });
 }
@@ -242,7 +266,11 @@ fn experts_in_a_wrong_order_or_clearly_worse_ones_are_found() {
         let mut trace = sound.clone();
         trace.layers[2].routes[5].reverse();
         let found = errors(&report(cpu, model, &trace));
-        assert!(found[0].starts_with("layer 2: router choice of token 5"), "{}", found[0]);
+        assert!(
+            found[0].starts_with("layer 2: router choice of token 5"),
+            "{}",
+            found[0]
+        );
         assert!(found[0].contains("(expert order)"), "{}", found[0]);
     });
 }

@@ -12,8 +12,7 @@ use crate::{
     ToolError,
     error::quote,
     verify::{
-        Progress, Stage, StageReport, Subject, VerifyOptions,
-        tensors::tensors as tensors_of,
+        Progress, Stage, StageReport, Subject, VerifyOptions, tensors::tensors as tensors_of,
     },
 };
 
@@ -58,7 +57,11 @@ fn compare_facts(subject: &Subject<'_>, golden: &Golden, report: &mut StageRepor
             None => report.error(name, format!("is {found}, and not recorded")),
         }
     }
-    for name in golden.model.keys().filter(|name| !found.contains_key(*name)) {
+    for name in golden
+        .model
+        .keys()
+        .filter(|name| !found.contains_key(*name))
+    {
         report.error(quote(name), "is recorded, but unknown to this program");
     }
     let parts = [
@@ -141,11 +144,17 @@ fn compare_greedy(
         largest: 0.0,
     };
     let n_steps = greedy.steps.len();
-    let walked = answers::walk(cpu, &subject.model, &greedy.prompt_ids, n_steps, |idx, row| {
-        let recorded = &greedy.steps[idx];
-        steps.compare(idx, row, recorded);
-        Ok(recorded.token)
-    });
+    let walked = answers::walk(
+        cpu,
+        &subject.model,
+        &greedy.prompt_ids,
+        n_steps,
+        |idx, row| {
+            let recorded = &greedy.steps[idx];
+            steps.compare(idx, row, recorded);
+            Ok(recorded.token)
+        },
+    );
     let (n_same, largest) = (steps.n_same, steps.largest);
     if let Err(error) = walked {
         report.error("greedy", error.to_string());
@@ -170,11 +179,16 @@ impl Steps<'_> {
         let token = sampler::argmax(logits).ok();
         self.n_same += usize::from(token == Some(recorded.token));
         let logit = |id: u32| logits.get(id as usize).copied().map(f64::from);
-        let pairs = recorded.top.iter().map(|&(id, value)| (id, value, logit(id)));
+        let pairs = recorded
+            .top
+            .iter()
+            .map(|&(id, value)| (id, value, logit(id)));
         let distance = |value: f64, found: Option<f64>| {
             found.map_or(f64::INFINITY, |found| (found - value).abs())
         };
-        let largest = pairs.clone().map(|(_, value, found)| distance(value, found));
+        let largest = pairs
+            .clone()
+            .map(|(_, value, found)| distance(value, found));
         self.largest = largest.fold(self.largest, f64::max);
         let (mut wrong, allowed) = match self.tolerance {
             Tolerance::Exact => (answers::hash(logits) != recorded.logits_xxh3, 0.0),
@@ -205,9 +219,11 @@ impl Steps<'_> {
         if wrong {
             self.n_wrong += 1;
             if self.n_wrong == 1 {
-                self.report.error(format!("greedy step {idx}"), texts.join("; "));
+                self.report
+                    .error(format!("greedy step {idx}"), texts.join("; "));
             } else {
-                self.report.count_unlisted(crate::verify::Severity::Error, 1);
+                self.report
+                    .count_unlisted(crate::verify::Severity::Error, 1);
             }
         }
     }

@@ -37,7 +37,10 @@ pub(super) fn hash_all(
         progress.tell(done, total)?;
         let hashes = threads.install(|| some.par_iter().map(hash).collect::<Vec<_>>());
         all.extend(hashes);
-        done += some.iter().map(|tensor| tensor.data.len() as u64).sum::<u64>();
+        done += some
+            .iter()
+            .map(|tensor| tensor.data.len() as u64)
+            .sum::<u64>();
     }
     Ok(all)
 }
@@ -104,7 +107,10 @@ pub(super) fn difference(
 fn changed_experts(found: &str, recorded: &str) -> String {
     let split = |text: &str| -> Vec<String> {
         let digits: Vec<char> = text.chars().collect();
-        digits.chunks(EXPERT_DIGITS).map(|hash| hash.iter().collect()).collect()
+        digits
+            .chunks(EXPERT_DIGITS)
+            .map(|hash| hash.iter().collect())
+            .collect()
     };
     let (found, recorded) = (split(found), split(recorded));
     if found.len() != recorded.len() {
@@ -120,7 +126,11 @@ fn changed_experts(found: &str, recorded: &str) -> String {
         of_changed.sort_unstable();
         of_changed
     };
-    let names: Vec<String> = changed.iter().take(MAX_NAMED).map(usize::to_string).collect();
+    let names: Vec<String> = changed
+        .iter()
+        .take(MAX_NAMED)
+        .map(usize::to_string)
+        .collect();
     let mut names = names.join(", ");
     if changed.len() > MAX_NAMED {
         names.push_str(&format!(" and {} more", changed.len() - MAX_NAMED));
@@ -152,9 +162,8 @@ mod tests {
     #[test]
     fn experts_that_differ_and_that_changed_places_are_told_apart() {
         let (shape, recorded) = ([4, 2, 1], b"aaaabbbbccccddddeeeeffffgggghhhh");
-        let difference = |data: &[u8; 32]| {
-            difference(&tensor(data, &shape), &tensor(recorded, &shape), data)
-        };
+        let difference =
+            |data: &[u8; 32]| difference(&tensor(data, &shape), &tensor(recorded, &shape), data);
         assert_eq!(difference(recorded), None);
         assert_eq!(
             difference(b"aaaabbbbccccddddeeeeffffgggghhhi").unwrap(),
