@@ -113,6 +113,15 @@ pub enum ToolError {
     /// Metadata of the source, or writing the result.
     #[error(transparent)]
     Gguf(#[from] GgufError),
+    /// A model cannot be run.
+    #[error(transparent)]
+    Generate(#[from] generate::GenerateError),
+    /// A record of a model is none, or cannot be made.
+    #[error("golden record: {reason}")]
+    Golden {
+        /// What is wrong.
+        reason: String,
+    },
     /// The system refused something.
     #[error("{path}: cannot be {action}")]
     Io {

@@ -143,6 +143,8 @@ pub struct StageReport {
     pub verdict: Verdict,
     /// What was measured.
     pub figures: Vec<Figure>,
+    /// What was measured of each layer or part, too much for a line.
+    pub details: Vec<Figure>,
     /// What somebody should know, in the order it was found.
     pub findings: Vec<Finding>,
     /// Findings that are not listed, since there are too many of their severity.
@@ -242,6 +244,7 @@ impl StageReport {
             stage,
             verdict: Verdict::Passed,
             figures: Vec::new(),
+            details: Vec::new(),
             findings: Vec::new(),
             unlisted: Unlisted {
                 errors: 0,
@@ -268,6 +271,20 @@ impl StageReport {
         unit: &'static str,
     ) {
         self.figures.push(Figure {
+            name: name.into(),
+            value: value.into(),
+            unit,
+        });
+    }
+
+    /// Adds something that was measured of a layer or a part.
+    pub fn detail(
+        &mut self,
+        name: impl Into<String>,
+        value: impl Into<FigureValue>,
+        unit: &'static str,
+    ) {
+        self.details.push(Figure {
             name: name.into(),
             value: value.into(),
             unit,

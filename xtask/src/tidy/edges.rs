@@ -82,6 +82,8 @@ const PICTURE: [Place; 11] = [
             "gguf-format",
             "quant-kernels",
             "apr-tokenizer",
+            "apr-sampler",
+            "apr-generate",
             "type-mix",
             "moe-model",
         ],
