@@ -3,6 +3,7 @@
 use std::{
     fs::{self, File},
     io::{Read, Write},
+    num::NonZeroUsize,
     ops::ControlFlow,
     path::{Path, PathBuf},
     time::{Duration, Instant},
@@ -12,8 +13,9 @@ use clap::{Args, builder::BoolishValueParser};
 use model_tools::{
     NewFile,
     verify::{
-        Caller, Depth, Event, Stage, TensorHash, Verdict, VerifyOptions, hashes, read_hashes,
-        verify, verify_path,
+        Caller, Depth, Event, Stage, TensorHash, Verdict, VerifyOptions,
+        golden::{Golden, GoldenRequest, Tolerance},
+        hashes, read_hashes, record, verify, verify_path,
     },
 };
 use moe_model::ModelFile;
@@ -23,10 +25,12 @@ use crate::{
     args::{QuietArgs, ThreadArgs},
     builtin,
     error::Error,
+    input::{read_file, read_text},
     interrupt::Interrupt,
     machine,
     output::Output,
     progress::Progress,
+    terminal,
 };
 
 /// Columns of the table.
@@ -54,6 +58,33 @@ pub(crate) struct VerifyArgs {
         conflicts_with = "quick"
     )]
     compare: Option<PathBuf>,
+    /// Once the model is found sound, write what it is and says, to hold it or another one to
+    /// that later: sizes, hashes, greedy tokens with their logits, and the perplexity of a text
+    #[arg(long, value_name = "FILE", env = "APR_RECORD")]
+    record: Option<PathBuf>,
+    /// Text whose perplexity is recorded [default: a few lines]
+    #[arg(long, value_name = "FILE", env = "APR_TEXT", requires = "record")]
+    text: Option<PathBuf>,
+    /// Hold the model to what --record wrote
+    #[arg(long, value_name = "FILE", env = "APR_AGAINST")]
+    against: Option<PathBuf>,
+    /// Allow for other weights of the recorded model, such as other types: logits may differ by
+    /// so much, and the perplexity by such a share of itself, as in 0.5,0.02
+    #[arg(
+        long,
+        value_name = "LOGITS,SHARE",
+        env = "APR_WITHIN",
+        value_parser = tolerance,
+        requires = "against"
+    )]
+    within: Option<Tolerance>,
+    /// Tokens of the forward pass [default: 16, with --quick 4]
+    #[arg(long, value_name = "N", env = "APR_VERIFY_TOKENS")]
+    tokens: Option<NonZeroUsize>,
+    /// Layers of the forward pass that are compared, from the first [default: all, with --quick
+    /// 2]
+    #[arg(long, value_name = "N", env = "APR_LAYERS")]
+    layers: Option<NonZeroUsize>,
     /// Print one JSON object, with a hash of every tensor
     #[arg(long, env = "APR_JSON", value_parser = BoolishValueParser::new())]
     json: bool,
@@ -67,8 +98,9 @@ pub(crate) struct VerifyArgs {
 }
 
 pub(crate) fn run(args: &VerifyArgs) -> Result<(), Error> {
-    if let (Some(junit), Some(file)) = (&args.junit, &args.file) {
-        refuse_model(junit, file)?;
+    for written in [&args.junit, &args.record].into_iter().flatten() {
+        let read = [&args.file, &args.compare, &args.against, &args.text];
+        refuse_inputs(written, read.into_iter().flatten())?;
     }
     let interrupt = Interrupt::install();
     interrupt.make_gentle();
@@ -81,20 +113,7 @@ pub(crate) fn run(args: &VerifyArgs) -> Result<(), Error> {
         table: None,
         failed: None,
     };
-    let mut options = VerifyOptions {
-        depth: if args.quick {
-            Depth::Quick
-        } else {
-            Depth::Full
-        },
-        environment: environment(args),
-        ..VerifyOptions::new(args.threads.n_threads())
-    };
-    if let Some(other) = &args.compare {
-        watch.what = "compare";
-        options.compare = Some(hashes_of(other, &options, &mut watch)?);
-        watch.bar = None;
-    }
+    let options = args.options(&mut watch)?;
     watch.table = (!args.json).then(Output::new);
     let report = match &args.file {
         Some(path) => verify_path(path, &options, &mut watch),
@@ -110,11 +129,72 @@ pub(crate) fn run(args: &VerifyArgs) -> Result<(), Error> {
         Output::new().write(report.conclusion().as_bytes())?;
     }
     if report.verdict == Verdict::Failed {
+        if args.record.is_some() && !args.quiet.quiet {
+            terminal::say("note: nothing is recorded of a model that is not sound");
+        }
         return Err(Error::Wrong {
             model: report.model,
         });
     }
-    Ok(())
+    match &args.record {
+        Some(path) => args.record(path, &options, &mut watch),
+        None => Ok(()),
+    }
+}
+
+impl VerifyArgs {
+    fn options(&self, watch: &mut Watch) -> Result<VerifyOptions, Error> {
+        let mut options = VerifyOptions {
+            depth: if self.quick {
+                Depth::Quick
+            } else {
+                Depth::Full
+            },
+            n_tokens: self.tokens,
+            n_layers: self.layers,
+            environment: environment(self),
+            ..VerifyOptions::new(self.threads.n_threads())
+        };
+        if let Some(path) = &self.against {
+            let golden = Golden::from_json(&read_file(path)?);
+            let golden = golden.map_err(|error| Error::within(path)(error.into()))?;
+            options.golden = Some((golden, self.within.unwrap_or_default()));
+        }
+        if let Some(other) = &self.compare {
+            watch.what = "compare";
+            options.compare = Some(hashes_of(other, &options, watch)?);
+            watch.bar = None;
+        }
+        Ok(options)
+    }
+
+    /// Writes what the model is and says.
+    fn record(&self, path: &Path, options: &VerifyOptions, watch: &mut Watch) -> Result<(), Error> {
+        let mut request = GoldenRequest::default();
+        if let Some(text) = &self.text {
+            request.text = read_text(text)?;
+        }
+        let file = match &self.file {
+            Some(path) => ModelFile::open(path)?,
+            None => builtin::file(),
+        };
+        watch.what = "record";
+        let golden = record(&file, &request, options, watch);
+        watch.bar = None;
+        write(path, &golden?.to_json())
+    }
+}
+
+fn tolerance(text: &str) -> Result<Tolerance, String> {
+    let number = |text: &str| {
+        let number = text.trim().parse::<f64>().ok();
+        number.filter(|number| number.is_finite() && *number >= 0.0)
+    };
+    let parts = text.split_once(',');
+    match parts.map(|(logits, perplexity)| (number(logits), number(perplexity))) {
+        Some((Some(logits), Some(perplexity))) => Ok(Tolerance::Within { logits, perplexity }),
+        _ => Err("expected two numbers from 0 on, as in 0.5,0.02".to_owned()),
+    }
 }
 
 /// Who waits: a person at a terminal sees bars, and the rows of the table as they come.
@@ -179,9 +259,7 @@ fn hashes_of(
 ) -> Result<Vec<TensorHash>, Error> {
     let within = Error::within(path);
     if begins_like_json(path) {
-        let failed = |error| Error::io(path, "read", error);
-        let json = fs::read(path).map_err(failed)?;
-        return read_hashes(&json).map_err(|error| within(error.into()));
+        return read_hashes(&read_file(path)?).map_err(|error| within(error.into()));
     }
     let file = ModelFile::open(path)?;
     hashes(&file, options, watch).map_err(|error| within(error.into()))
@@ -202,15 +280,19 @@ fn write(path: &Path, text: &str) -> Result<(), Error> {
     Ok(file.finish()?)
 }
 
-/// Refuses to write a report in the place of the model.
-fn refuse_model(report: &Path, model: &Path) -> Result<(), Error> {
-    let is_model = match (fs::canonicalize(report), fs::canonicalize(model)) {
-        (Ok(report), Ok(model)) => report.starts_with(model),
-        _ => false,
+/// Refuses to write in the place of what is read.
+fn refuse_inputs<'a>(written: &Path, read: impl Iterator<Item = &'a PathBuf>) -> Result<(), Error> {
+    let Ok(place) = fs::canonicalize(written) else {
+        return Ok(());
     };
-    if is_model {
-        let message = format!("{}: this is the model", report.display());
-        return Err(Error::usage(message));
+    for path in read {
+        if fs::canonicalize(path).is_ok_and(|path| place.starts_with(path)) {
+            let message = format!(
+                "{}: the file to write is one of those to read",
+                written.display()
+            );
+            return Err(Error::usage(message));
+        }
     }
     Ok(())
 }
@@ -228,4 +310,21 @@ fn environment(args: &VerifyArgs) -> Vec<(String, String)> {
         .into_iter()
         .map(|(name, value)| (name.to_owned(), value))
         .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_tolerance_is_two_numbers() {
+        let expected = Tolerance::Within {
+            logits: 0.5,
+            perplexity: 0.02,
+        };
+        assert_eq!(tolerance("0.5, 0.02"), Ok(expected));
+        for text in ["", "1", "1,", "-1,0", "nan,0", "1,inf", "1,2,3"] {
+            assert!(tolerance(text).is_err(), "{text}");
+        }
+    }
 }

@@ -6,7 +6,7 @@
 
 use std::{error::Error, num::NonZeroUsize, ops::ControlFlow, path::Path, time::Duration};
 
-use model_tools::verify::{Caller, Depth, Event, VerifyOptions, golden::GoldenRequest, record};
+use model_tools::verify::{Caller, Event, VerifyOptions, golden::GoldenRequest, record};
 use moe_model::ModelFile;
 use quant_kernels::Isa;
 
@@ -28,12 +28,6 @@ fn main() -> Result<(), Box<dyn Error>> {
         .ok_or("usage: record_golden MODEL")?;
     let file = ModelFile::open(Path::new(&path))?;
     let options = VerifyOptions {
-        depth: Depth::Full,
-        n_threads: NonZeroUsize::MIN,
-        n_tokens: None,
-        n_layers: None,
-        compare: None,
-        golden: None,
         environment: vec![
             (
                 "program".to_owned(),
@@ -41,6 +35,7 @@ fn main() -> Result<(), Box<dyn Error>> {
             ),
             ("instruction set".to_owned(), Isa::detect().to_string()),
         ],
+        ..VerifyOptions::new(NonZeroUsize::MIN)
     };
     let golden = record(&file, &GoldenRequest::default(), &options, &mut Patient)?;
     print!("{}", golden.to_json());

@@ -1,8 +1,8 @@
 //! Whether a model can be trusted: file, numbers, text, kernels, forward pass, answers.
 //!
 //! [`verify`] asks seven questions ([`Stage`]) in an order in which each answer makes the next
-//! question meaningful: nobody needs the distance of logits whose weights are not numbers. It
-//! stops after the first stage that fails, and says of the others that they were not asked.
+//! question meaningful: nobody needs the distance of logits whose weights are not numbers. A
+//! stage that means nothing after one that failed is skipped, and says so.
 //! A wrong file is no error but a [`Report`]; errors are what the system refuses.
 //!
 //! Everything streams: weights are looked at where they lie, so a model may be far larger
@@ -71,6 +71,7 @@ impl VerifyOptions {
             n_tokens: None,
             n_layers: None,
             compare: None,
+            golden: None,
             environment: Vec::new(),
         }
     }

@@ -3,8 +3,7 @@
 use std::{num::NonZeroUsize, ops::ControlFlow, path::PathBuf, time::Duration};
 
 use model_tools::verify::{
-    Caller, Depth, Event, FigureValue, Report, Severity, Stage, StageReport, Verdict,
-    VerifyOptions,
+    Caller, Event, FigureValue, Report, Severity, Stage, StageReport, Verdict, VerifyOptions,
     golden::{Golden, Tolerance},
     verify,
 };
@@ -28,13 +27,9 @@ fn report(change: impl FnOnce(&mut VerifyOptions)) -> Report {
     let json = std::fs::read(here.join("tests/data/golden__bard.json")).unwrap();
     let golden = Golden::from_json(&json).unwrap();
     let mut options = VerifyOptions {
-        depth: Depth::Full,
-        n_threads: NonZeroUsize::new(2).unwrap(),
         n_tokens: NonZeroUsize::new(9),
-        n_layers: None,
-        compare: None,
         golden: Some((golden, Tolerance::Exact)),
-        environment: Vec::new(),
+        ..VerifyOptions::new(NonZeroUsize::new(2).unwrap())
     };
     change(&mut options);
     verify(&file, &options, &mut Patient).unwrap()

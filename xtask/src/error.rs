@@ -44,13 +44,19 @@ pub(crate) enum TaskError {
     Model(#[from] ModelError),
     /// A model could not be verified.
     #[error("cannot verify the model")]
-    Tool(#[from] ToolError),
+    Tool(#[source] Box<ToolError>),
     /// The processor or its threads are not as asked for.
     #[error("cannot compute")]
     Kernel(#[from] KernelError),
     /// A model's answers are not what they should be.
     #[error("verification failed: {n_wrong} of {n_models} models are wrong")]
     Wrong { n_wrong: usize, n_models: usize },
+}
+
+impl From<ToolError> for TaskError {
+    fn from(error: ToolError) -> Self {
+        Self::Tool(Box::new(error))
+    }
 }
 
 impl TaskError {
@@ -71,14 +77,17 @@ impl TaskError {
             Self::Synth(SynthError::Gguf(gguf_format::GgufError::Io { .. })) => 4,
             Self::NoProgram { .. }
             | Self::Synth(SynthError::UnknownPreset { .. } | SynthError::UnknownMix { .. }) => 2,
-            Self::Model(error) | Self::Tool(ToolError::Model(error)) => model_code(error),
+            Self::Model(error) => model_code(error),
+            Self::Tool(error) => match error.as_ref() {
+                ToolError::Model(error) => model_code(error),
+                _ => 1,
+            },
             Self::Synth(SynthError::Gguf(_)) => 3,
             Self::Wrong { .. } => 6,
             Self::Command { .. }
             | Self::Output { .. }
             | Self::Untidy { .. }
             | Self::Synth(_)
-            | Self::Tool(_)
             | Self::Kernel(_) => 1,
         }
     }

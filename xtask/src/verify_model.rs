@@ -7,13 +7,15 @@ use std::{
     fs,
     num::NonZeroUsize,
     ops::ControlFlow,
-    path::PathBuf,
+    path::{Path, PathBuf},
     thread,
     time::{Duration, Instant},
 };
 
 use model_tools::verify::{
-    Caller, Depth, Event, Report, Verdict, VerifyOptions, verify, verify_path,
+    Caller, Depth, Event, Report, Verdict, VerifyOptions,
+    golden::{Golden, Tolerance},
+    verify, verify_path,
 };
 use moe_model::ModelFile;
 use synth_model::{Geometry, SynthModel, TypeMix, Vocab};
@@ -72,15 +74,15 @@ pub(crate) fn run_all(workspace: &Workspace) -> Result<(), TaskError> {
 
 /// Checks the models and prints what was found.
 pub(crate) fn run(workspace: &Workspace, args: &Args) -> Result<(), TaskError> {
-    let options = args.options();
+    let mut options = args.options();
     let mut clock = Clock(Instant::now());
     if let Some(path) = &args.file {
         let report = verify_path(path, &options, &mut clock)?;
         return args.hand_out(&report);
     }
     let (mut n_models, mut n_wrong) = (0, 0);
-    let mut judge = |file: &ModelFile| -> Result<(), TaskError> {
-        let report = verify(file, &options, &mut clock)?;
+    let mut judge = |file: &ModelFile, options: &VerifyOptions| -> Result<(), TaskError> {
+        let report = verify(file, options, &mut clock)?;
         let seconds: f64 = report.stages.iter().map(|stage| stage.seconds).sum();
         n_models += 1;
         if report.verdict == Verdict::Failed {
@@ -97,12 +99,14 @@ pub(crate) fn run(workspace: &Workspace, args: &Args) -> Result<(), TaskError> {
     };
     if args.quant.is_none() {
         for path in built_in(workspace)? {
-            judge(&ModelFile::open(&path)?)?;
+            options.golden = recorded(workspace, &path)?;
+            judge(&ModelFile::open(&path)?, &options)?;
         }
     }
+    options.golden = None;
     for model in synthetic(args.quant) {
         let name = format!("synthetic {}", model.mix);
-        judge(&ModelFile::from_bytes(&name, model.to_bytes()?))?;
+        judge(&ModelFile::from_bytes(&name, model.to_bytes()?), &options)?;
     }
     if n_wrong > 0 {
         return Err(TaskError::Wrong { n_wrong, n_models });
@@ -170,6 +174,21 @@ fn built_in(workspace: &Workspace) -> Result<Vec<PathBuf>, TaskError> {
     }
     paths.sort();
     Ok(paths)
+}
+
+/// What a built-in model is to be held to, if that was recorded.
+fn recorded(workspace: &Workspace, model: &Path) -> Result<Option<(Golden, Tolerance)>, TaskError> {
+    let name = model.file_stem().unwrap_or_default().to_string_lossy();
+    let path = workspace.path(&format!("model-tools/tests/data/golden__{name}.json"));
+    if !path.exists() {
+        return Ok(None);
+    }
+    let json = fs::read(&path).map_err(|source| TaskError::File {
+        action: "read",
+        path,
+        source,
+    })?;
+    Ok(Some((Golden::from_json(&json)?, Tolerance::Exact)))
 }
 
 /// One tiny model per mix, and a larger one with a type of its own for each matrix.

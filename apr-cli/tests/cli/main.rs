@@ -9,6 +9,7 @@ mod measure;
 mod quantize;
 mod run;
 mod signals;
+mod verify;
 
 use std::{
     io::Write,
