@@ -147,13 +147,13 @@ fn sound_passes_stay_within_their_bounds() {
             let trace = Trace::of_fast_pass(cpu, model, &TOKENS, 3).unwrap();
             assert_eq!(
                 errors(&report(cpu, model, &trace)),
-                [String::new(); 0],
+                Vec::<String>::new(),
                 "{mix}"
             );
             let trace = departing_trace(cpu, model, None);
             assert_eq!(
                 errors(&report(cpu, model, &trace)),
-                [String::new(); 0],
+                Vec::<String>::new(),
                 "{mix}"
             );
         });
