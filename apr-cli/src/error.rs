@@ -193,6 +193,7 @@ fn generate_code(error: &GenerateError) -> u8 {
 fn tool_code(error: &ToolError) -> u8 {
     match error {
         ToolError::Model(error) => model_code(error),
+        ToolError::Generate(error) => generate_code(error),
         ToolError::TensorType { .. }
         | ToolError::NothingMatches { .. }
         | ToolError::Requantize { .. }

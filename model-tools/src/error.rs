@@ -2,6 +2,7 @@
 
 use std::{io, path::PathBuf};
 
+use generate::GenerateError;
 use gguf_format::{GgmlType, GgufError};
 use moe_model::ModelError;
 use quant_kernels::{KernelError, QuantType};
@@ -106,7 +107,7 @@ pub enum ToolError {
     },
     /// The model's file, or the pass through it.
     #[error(transparent)]
-    Model(#[from] ModelError),
+    Model(Box<ModelError>),
     /// A type or a row that no quantizer writes.
     #[error(transparent)]
     Kernel(#[from] KernelError),
@@ -115,7 +116,7 @@ pub enum ToolError {
     Gguf(#[from] GgufError),
     /// A model cannot be run.
     #[error(transparent)]
-    Generate(#[from] generate::GenerateError),
+    Generate(Box<GenerateError>),
     /// A record of a model is none, or cannot be made.
     #[error("golden record: {reason}")]
     Golden {
@@ -143,6 +144,18 @@ pub enum ToolError {
     /// The caller wished to stop.
     #[error("interrupted")]
     Interrupted,
+}
+
+impl From<ModelError> for ToolError {
+    fn from(error: ModelError) -> Self {
+        Self::Model(Box::new(error))
+    }
+}
+
+impl From<GenerateError> for ToolError {
+    fn from(error: GenerateError) -> Self {
+        Self::Generate(Box::new(error))
+    }
 }
 
 /// Returns a name from a file as part of a message: escaped, and not longer than a line.
