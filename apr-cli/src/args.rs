@@ -14,6 +14,7 @@ use crate::{
     detokenize::DetokenizeArgs, doctor::DoctorArgs, engine::usable_threads, error::Error,
     imatrix::ImatrixArgs, inspect::InspectArgs, logits::LogitsArgs, perplexity::PerplexityArgs,
     quantize::QuantizeArgs, run::RunArgs, tokenize::TokenizeArgs, trace::TraceArgs,
+    verify::VerifyArgs,
 };
 
 /// Run Qwen3-MoE models on a CPU: fast, exact, and with a model built in.
@@ -28,7 +29,7 @@ pub(crate) struct Cli {
 
 const EXIT_CODES: &str = "\
 Exit codes: 0 done; 1 failed; 2 usage; 3 bad model or input file; 4 file or system error; \
-5 not enough memory; 130 interrupted.";
+5 not enough memory; 6 verification failed; 130 interrupted.";
 
 /// What to do.
 #[derive(Debug, Subcommand)]
@@ -57,6 +58,8 @@ pub(crate) enum Command {
     Quantize(QuantizeArgs),
     /// Find out from a text which columns of a model's matrices matter, for quantize
     Imatrix(ImatrixArgs),
+    /// Find out whether a model can be trusted: file, numbers, text, kernels, forward pass
+    Verify(VerifyArgs),
     /// Show what this machine offers and what is used of it
     Doctor(DoctorArgs),
     /// Print a completion script for a shell

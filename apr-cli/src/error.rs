@@ -17,6 +17,7 @@ const USAGE: u8 = 2;
 const BAD_INPUT: u8 = 3;
 const SYSTEM: u8 = 4;
 const MEMORY: u8 = 5;
+const WRONG: u8 = 6;
 /// As a shell reports a program that SIGINT ended.
 pub(crate) const INTERRUPTED: u8 = 130;
 
@@ -60,6 +61,9 @@ pub(crate) enum Error {
     /// Converting a model.
     #[error(transparent)]
     Tool(#[from] ToolError),
+    /// A model that was verified is not as it should be; the report was printed.
+    #[error("{model}: verification failed")]
+    Wrong { model: String },
     /// The system has too little memory left.
     #[error("not enough memory for {what}: {needed} needed, {available} available")]
     Memory {
@@ -143,6 +147,7 @@ impl Error {
             }
             Self::Io { .. } | Self::Kernel(_) => SYSTEM,
             Self::Memory { .. } => MEMORY,
+            Self::Wrong { .. } => WRONG,
             Self::Within { source, .. } => source.exit_code(),
             Self::Model(error) => model_code(error),
             Self::Generate(error) => generate_code(error),
@@ -180,6 +185,7 @@ fn generate_code(error: &GenerateError) -> u8 {
         | GenerateError::Sampler(_)
         | GenerateError::TokenOutOfRange { .. }
         | GenerateError::WindowTooShort { .. } => USAGE,
+        GenerateError::CacheFolder { .. } => SYSTEM,
         GenerateError::Cancelled => INTERRUPTED,
         _ => FAILED,
     }
@@ -187,12 +193,13 @@ fn generate_code(error: &GenerateError) -> u8 {
 
 fn tool_code(error: &ToolError) -> u8 {
     match error {
+        ToolError::Model(error) => model_code(error),
+        ToolError::Generate(error) => generate_code(error),
         ToolError::TensorType { .. }
         | ToolError::NothingMatches { .. }
         | ToolError::Requantize { .. }
         | ToolError::NotFloat { .. }
         | ToolError::Kernel(_) => USAGE,
-        ToolError::Model(error) => model_code(error),
         ToolError::Io { .. }
         | ToolError::NotEmpty { .. }
         | ToolError::Threads { .. }
@@ -240,6 +247,12 @@ mod tests {
                     available: "1 GB".to_owned(),
                 },
                 5,
+            ),
+            (
+                Error::Wrong {
+                    model: "x.gguf".to_owned(),
+                },
+                6,
             ),
             (GenerateError::Cancelled.into(), 130),
             (Error::Interrupted, 130),

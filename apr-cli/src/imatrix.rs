@@ -134,6 +134,7 @@ fn read(
             &engine.model,
             &mut state,
             &window,
+            Outputs::None,
             &mut |layer| {
                 if interrupt.flag().is_cancelled() {
                     layer.stop();

@@ -43,6 +43,7 @@ mod quantize;
 mod run;
 mod tokenize;
 mod trace;
+mod verify;
 
 use std::{ffi::OsString, io::IsTerminal, process::ExitCode};
 
@@ -112,6 +113,7 @@ fn dispatch(command: Command) -> Result<(), Error> {
         Command::Imatrix(args) => imatrix::run(&args),
         Command::Convert(args) => convert::run(&args),
         Command::Quantize(args) => quantize::run(&args),
+        Command::Verify(args) => verify::run(&args),
         Command::Doctor(args) => doctor::run(&args),
         Command::Completions(args) => completions::run(&args),
     }

@@ -2,6 +2,7 @@
 
 use std::{io, path::PathBuf};
 
+use generate::GenerateError;
 use gguf_format::GgufError;
 use moe_model::ModelError;
 use quant_kernels::{KernelError, QuantType};
@@ -84,9 +85,6 @@ pub enum ToolError {
         /// What was expected and found.
         reason: String,
     },
-    /// The model cannot be read, so it cannot be converted.
-    #[error(transparent)]
-    Model(#[from] ModelError),
     /// The tokenizer cannot be read.
     #[error(transparent)]
     Tokenizer(#[from] TokenizerError),
@@ -124,12 +122,30 @@ pub enum ToolError {
         /// What is wrong.
         source: KernelError,
     },
+    /// A report to compare with is none.
+    #[error("no report of a verification: {reason}")]
+    Report {
+        /// What is wrong.
+        reason: String,
+    },
+    /// The model cannot be read or run.
+    #[error(transparent)]
+    Model(Box<ModelError>),
     /// A type or a row that no quantizer writes.
     #[error(transparent)]
     Kernel(#[from] KernelError),
     /// Metadata of the source, or writing the result.
     #[error(transparent)]
     Gguf(#[from] GgufError),
+    /// A model cannot be run.
+    #[error(transparent)]
+    Generate(Box<GenerateError>),
+    /// A record of a model is none, or cannot be made.
+    #[error("golden record: {reason}")]
+    Golden {
+        /// What is wrong.
+        reason: String,
+    },
     /// The system refused something.
     #[error("{path}: cannot be {action}")]
     Io {
@@ -167,6 +183,18 @@ pub enum ToolError {
     /// The caller wished to stop.
     #[error("interrupted")]
     Interrupted,
+}
+
+impl From<ModelError> for ToolError {
+    fn from(error: ModelError) -> Self {
+        Self::Model(Box::new(error))
+    }
+}
+
+impl From<GenerateError> for ToolError {
+    fn from(error: GenerateError) -> Self {
+        Self::Generate(Box::new(error))
+    }
 }
 
 /// Returns a name from a file as part of a message: escaped, and not longer than a line.

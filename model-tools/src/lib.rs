@@ -38,6 +38,7 @@ mod source;
 mod tensor_type;
 mod to_checkpoint;
 mod trace;
+pub mod verify;
 
 pub use error::ToolError;
 pub use importance::{Importance, ImportanceSums, Unseen};

@@ -6,7 +6,7 @@ use std::num::NonZeroUsize;
 
 use gguf_format::{Gguf, GgufSet};
 use model_tools::{Importance, ImportanceSums, Plan, QuantizeOptions, Source};
-use moe_model::{Model, ModelFile, State, StateOptions, forward_inputs};
+use moe_model::{Model, ModelFile, Outputs, State, StateOptions, forward_inputs};
 use quant_kernels::{Cpu, Isa};
 use synth_model::{Geometry, SynthModel, TypeMix, Vocab};
 use type_mix::Mix;
@@ -37,10 +37,10 @@ fn sums(bytes: &[u8], batch_len: usize, n_threads: usize) -> ImportanceSums {
     let mut state = State::new(&model, options).unwrap();
     let mut sums = ImportanceSums::new(model.config().n_expert);
     let observe = &mut |_: moe_model::LayerView<'_>| ();
-    forward_inputs(&cpu, &model, &mut state, &TEXT, observe, &mut |inputs| {
+    let (none, watch) = (Outputs::None, &mut |inputs: moe_model::MatrixInputs<'_>| {
         sums.add(&inputs);
-    })
-    .unwrap();
+    });
+    forward_inputs(&cpu, &model, &mut state, &TEXT, none, observe, watch).unwrap();
     sums
 }
 

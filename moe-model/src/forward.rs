@@ -114,30 +114,29 @@ pub fn forward_observed<'s>(
     Ok(logits.map_err(ModelError::of_the_only_one)?.of(0))
 }
 
-/// Continues the sequence of `state` by `tokens`, without logits, and shows `watcher` what
-/// every matrix of the layers is multiplied with, batch by batch and layer by layer.
-/// `observer` is shown every layer and may end the pass.
+/// Does what [`forward_observed`] does and shows `watcher` what every matrix of the layers is
+/// multiplied with, batch by batch and layer by layer.
 ///
 /// # Errors
 /// As [`forward_observed`].
-pub fn forward_inputs(
+pub fn forward_inputs<'s>(
     cpu: &Cpu,
     model: &Model<'_>,
-    state: &mut State,
+    state: &'s mut State,
     tokens: &[u32],
+    outputs: Outputs,
     observer: &mut (dyn FnMut(LayerView<'_>) + Send),
     watcher: &mut (dyn FnMut(MatrixInputs<'_>) + Send),
-) -> Result<(), ModelError> {
+) -> Result<&'s [f32], ModelError> {
     let State { cache, workspace } = state;
     let span = Span {
         cache,
         tokens,
-        outputs: Outputs::None,
+        outputs,
     };
     let watch = &mut InputsWatch::new(watcher);
-    let passed = pass(cpu, model, workspace, &mut [span], observer, Some(watch));
-    passed.map_err(ModelError::of_the_only_one)?;
-    Ok(())
+    let logits = pass(cpu, model, workspace, &mut [span], observer, Some(watch));
+    Ok(logits.map_err(ModelError::of_the_only_one)?.of(0))
 }
 
 /// Continues several sequences in one pass, each by the tokens of its span, and returns the

@@ -81,7 +81,10 @@ pub use inputs::{ExpertRow, MatrixInputs};
 pub use kv_cache::{KvCache, kv_bytes};
 pub use model::Model;
 pub use names::SUPPORTED_ARCHITECTURES;
-pub use reference::{Reference, ReferenceActivations, ReferenceLayer, ReferencePass};
+pub use reference::{
+    Departure, Reference, ReferenceActivations, ReferenceAttention, ReferenceLayer, ReferencePass,
+    ReferenceRows, ReferenceSteps,
+};
 pub use rope::{RopeConfig, RopeScaling, Yarn};
 pub use router::Route;
 pub use sampling::SamplingHints;

@@ -64,6 +64,19 @@ impl Bpe {
             ids.extend(word.ids());
         }
     }
+
+    /// Returns the ids of some bytes, taken for one piece.
+    pub(crate) fn merge(&self, bytes: &[u8]) -> Vec<u32> {
+        let mut word = Word::default();
+        word.fill(bytes.iter().map(|&byte| self.byte_ids[usize::from(byte)]));
+        word.merge(&self.merges);
+        word.ids().collect()
+    }
+
+    /// Returns what the merges make, in their order.
+    pub(crate) fn made(&self) -> Vec<u32> {
+        self.merges.made()
+    }
 }
 
 /// Brings a text to normal form C, as `tokenizer.json` of Qwen asks, with the tables of the

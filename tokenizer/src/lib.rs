@@ -35,3 +35,4 @@ pub use error::{TemplateError, TokenizerError};
 pub use message::{Content, Message};
 pub use template::ChatTemplate;
 pub use tokenizer::Tokenizer;
+pub use vocabulary::TokenKind;

@@ -85,6 +85,15 @@ impl Merges {
         pairs
     }
 
+    /// Returns what each merge makes, by rank.
+    pub(crate) fn made(&self) -> Vec<u32> {
+        let mut made = vec![0; self.groups.len()];
+        for merge in &self.groups {
+            made[merge.rank as usize] = merge.made;
+        }
+        made
+    }
+
     /// Sorts by left token, then right, then rank; `merges` come by rank.
     fn group(n_vocab: usize, merges: &[(u32, Grouped)]) -> Self {
         let mut starts = vec![0; n_vocab + 1];
@@ -221,6 +230,7 @@ mod tests {
         assert_eq!(find(2, 0), Some((1, 4)));
         assert_eq!(find(0, 3), Some((2, 4)));
         assert_eq!(find(0, 1), Some((3, 2)));
+        assert_eq!(merges.made(), [3, 4, 4, 2]);
         for (left, right) in [(0, 0), (0, 2), (4, 0), (5, 0), (0, 5), (u32::MAX, u32::MAX)] {
             assert_eq!(find(left, right), None, "{left} {right}");
         }

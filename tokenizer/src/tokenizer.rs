@@ -142,6 +142,28 @@ impl Tokenizer {
         self.vocabulary.kind(id) == Some(TokenKind::Control)
     }
 
+    /// Returns what a token is for.
+    #[must_use]
+    pub fn kind(&self, id: u32) -> Option<TokenKind> {
+        self.vocabulary.kind(id)
+    }
+
+    /// Returns what merging makes of the bytes of an ordinary token: the token itself, if the
+    /// vocabulary is sound. `None` for tokens that merging does not make.
+    #[must_use]
+    pub fn merged(&self, id: u32) -> Option<Vec<u32>> {
+        let is_normal = self.vocabulary.kind(id)? == TokenKind::Normal;
+        let bytes = self.vocabulary.bytes(id)?;
+        is_normal.then(|| self.bpe.merge(bytes))
+    }
+
+    /// Returns the tokens that the merges make, in the order of the merges. A trained
+    /// vocabulary numbers its tokens in this order.
+    #[must_use]
+    pub fn made_by_merges(&self) -> Vec<u32> {
+        self.bpe.made()
+    }
+
     /// Returns the token that the vocabulary spells this way.
     #[must_use]
     pub fn id(&self, text: &str) -> Option<u32> {
@@ -252,5 +274,23 @@ mod tests {
                 Ok(())
             })
             .unwrap();
+    }
+
+    #[test]
+    fn merging_the_bytes_of_a_trained_token_makes_the_token() {
+        let bard = bard();
+        let mut n_normal = 0;
+        for id in 0..bard.n_vocab() as u32 {
+            match bard.merged(id) {
+                Some(ids) => {
+                    assert_eq!(ids, [id], "{:?}", bard.token_text(id));
+                    n_normal += 1;
+                }
+                None => assert_ne!(bard.kind(id), Some(TokenKind::Normal)),
+            }
+        }
+        let made = bard.made_by_merges();
+        assert_eq!(made.len() + 256, n_normal);
+        assert!(made.is_sorted());
     }
 }

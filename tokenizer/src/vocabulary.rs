@@ -16,7 +16,7 @@ const MAX_TOKENS: usize = 1 << 22;
 
 /// What a token is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum TokenKind {
+pub enum TokenKind {
     /// Spelled in the byte-level alphabet, made by merges.
     Normal,
     /// Steers the model (`<|im_end|>`); only recognised when asked for.

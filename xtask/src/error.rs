@@ -2,6 +2,7 @@
 
 use std::{error::Error, io, path::PathBuf};
 
+use model_tools::ToolError;
 use moe_model::ModelError;
 use quant_kernels::KernelError;
 use synth_model::SynthError;
@@ -41,12 +42,21 @@ pub(crate) enum TaskError {
     /// A model could not be opened or run.
     #[error("cannot run the model")]
     Model(#[from] ModelError),
+    /// A model could not be verified.
+    #[error("cannot verify the model")]
+    Tool(#[source] Box<ToolError>),
     /// The processor or its threads are not as asked for.
     #[error("cannot compute")]
     Kernel(#[from] KernelError),
     /// A model's answers are not what they should be.
     #[error("verification failed: {n_wrong} of {n_models} models are wrong")]
     Wrong { n_wrong: usize, n_models: usize },
+}
+
+impl From<ToolError> for TaskError {
+    fn from(error: ToolError) -> Self {
+        Self::Tool(Box::new(error))
+    }
 }
 
 impl TaskError {
@@ -67,13 +77,12 @@ impl TaskError {
             Self::Synth(SynthError::Gguf(gguf_format::GgufError::Io { .. })) => 4,
             Self::NoProgram { .. }
             | Self::Synth(SynthError::UnknownPreset { .. } | SynthError::UnknownMix { .. }) => 2,
-            Self::Model(
-                ModelError::NotFound { .. }
-                | ModelError::PermissionDenied { .. }
-                | ModelError::IsDirectory { .. }
-                | ModelError::Io { .. },
-            ) => 4,
-            Self::Synth(SynthError::Gguf(_)) | Self::Model(_) => 3,
+            Self::Model(error) => model_code(error),
+            Self::Tool(error) => match error.as_ref() {
+                ToolError::Model(error) => model_code(error),
+                _ => 1,
+            },
+            Self::Synth(SynthError::Gguf(_)) => 3,
             Self::Wrong { .. } => 6,
             Self::Command { .. }
             | Self::Output { .. }
@@ -81,6 +90,17 @@ impl TaskError {
             | Self::Synth(_)
             | Self::Kernel(_) => 1,
         }
+    }
+}
+
+const fn model_code(error: &ModelError) -> u8 {
+    match error {
+        ModelError::NotFound { .. }
+        | ModelError::PermissionDenied { .. }
+        | ModelError::IsDirectory { .. }
+        | ModelError::NotRegular { .. }
+        | ModelError::Io { .. } => 4,
+        _ => 3,
     }
 }
 

@@ -35,7 +35,7 @@ enum Task {
     SynthModel(synth_model::Args),
     /// Compare the speed with llama.cpp and `ik_llama.cpp`
     Bench(bench::Args),
-    /// Hold the fast forward pass against itself and against f64
+    /// Find out whether a model can be trusted, as `apr verify` does
     VerifyModel(verify_model::Args),
 }
 

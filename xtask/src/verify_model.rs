@@ -1,110 +1,112 @@
-//! Holds the fast forward pass against itself and against the reference in `f64`.
+//! Verifies a model, or the built-in one and small synthetic ones of every mix of types.
 //!
-//! Two questions for each model. Do all instruction sets, thread counts and cut points give
-//! the same bits? And are these bits right: as near to the `f64` reference as the arithmetic
-//! allows, with the experts that the reference would have chosen? Without a file the built-in
-//! model and small synthetic ones of every mix of types are asked, and these a third time:
-//! against a reference that rounds its activations as the fast pass does.
+//! The checks are those of `apr verify`, from `model-tools`; here they are run on models that
+//! no user has, so that a broken kernel is noticed before anybody's model is.
 
-mod bits;
-mod distance;
-mod rounding;
+use std::{
+    fs,
+    num::NonZeroUsize,
+    ops::ControlFlow,
+    path::{Path, PathBuf},
+    thread,
+    time::{Duration, Instant},
+};
 
-use std::{fs, num::NonZeroUsize, path::PathBuf, thread};
-
-use moe_model::{Model, ModelFile, Weights};
-use quant_kernels::{ActivationForm, QuantType};
+use model_tools::verify::{
+    Caller, Depth, Event, Report, Verdict, VerifyOptions,
+    golden::{Golden, Tolerance},
+    verify, verify_path,
+};
+use moe_model::ModelFile;
 use synth_model::{Geometry, SynthModel, TypeMix, Vocab};
 
 use crate::{error::TaskError, workspace::Workspace};
 
-/// Tokens of the sequence if nothing else is said: several experts' worth of batches and
-/// single tokens.
-const N_TOKENS: NonZeroUsize = NonZeroUsize::new(16).unwrap();
+/// Columns of the table.
+const WIDTH: usize = 100;
 
 /// Flags of the task.
-#[derive(Debug, clap::Args)]
+#[derive(Debug, Default, clap::Args)]
 pub(crate) struct Args {
     /// A GGUF file or the folder of a checkpoint; without it, the built-in model and synthetic
     /// ones
     file: Option<PathBuf>,
+    /// Look at headers and samples only
+    #[arg(long)]
+    quick: bool,
     /// Threads; all that there are if not said
     #[arg(short, long)]
     threads: Option<NonZeroUsize>,
-    /// Tokens of the sequence
-    #[arg(short, long, default_value_t = N_TOKENS)]
-    n_tokens: NonZeroUsize,
+    /// Tokens of the forward pass
+    #[arg(short, long)]
+    n_tokens: Option<NonZeroUsize>,
+    /// Layers of the forward pass, from the first
+    #[arg(long)]
+    layers: Option<NonZeroUsize>,
     /// Check this mix of types only, among the synthetic models
     #[arg(long, value_name = "MIX", conflicts_with = "file")]
     quant: Option<TypeMix>,
-    /// Hold a file against a reference with rounded activations too, as is done for the
-    /// built-in model and the synthetic ones; large models take long
-    #[arg(long)]
-    rounded: bool,
+    /// Print the report of a file as JSON
+    #[arg(long, requires = "file")]
+    json: bool,
+    /// Write the report of a file as `JUnit` XML too
+    #[arg(long, value_name = "FILE", requires = "file")]
+    junit: Option<PathBuf>,
 }
 
-/// How a model is checked.
-struct Check {
-    n_threads: NonZeroUsize,
-    n_tokens: usize,
-    /// Whether the reference is asked with rounded activations too.
-    rounded: bool,
-}
+/// A clock, and nobody who listens.
+struct Clock(Instant);
 
-/// What a check found: a sentence, and whether it is good.
-struct Finding {
-    good: bool,
-    text: String,
+impl Caller for Clock {
+    fn now(&self) -> Duration {
+        self.0.elapsed()
+    }
+
+    fn hear(&mut self, _: Event<'_>) -> ControlFlow<()> {
+        ControlFlow::Continue(())
+    }
 }
 
 /// Checks the built-in and all synthetic models.
 pub(crate) fn run_all(workspace: &Workspace) -> Result<(), TaskError> {
-    let args = Args {
-        file: None,
-        threads: None,
-        n_tokens: N_TOKENS,
-        quant: None,
-        rounded: false,
-    };
-    run(workspace, &args)
+    run(workspace, &Args::default())
 }
 
-/// Checks the models and prints a verdict for each.
+/// Checks the models and prints what was found.
 pub(crate) fn run(workspace: &Workspace, args: &Args) -> Result<(), TaskError> {
-    let all = thread::available_parallelism().unwrap_or(NonZeroUsize::MIN);
-    let check = Check {
-        n_threads: args.threads.unwrap_or(all),
-        n_tokens: args.n_tokens.get(),
-        rounded: args.rounded || args.file.is_none(),
-    };
+    let mut options = args.options();
+    let mut clock = Clock(Instant::now());
+    if let Some(path) = &args.file {
+        let report = verify_path(path, &options, &mut clock)?;
+        return args.hand_out(&report);
+    }
     let (mut n_models, mut n_wrong) = (0, 0);
-    let mut judge = |name: &str, file: &ModelFile| -> Result<(), TaskError> {
-        let findings = check.findings(file)?;
-        let good = findings.iter().all(|finding| finding.good);
+    let mut judge = |file: &ModelFile, options: &VerifyOptions| -> Result<(), TaskError> {
+        let report = verify(file, options, &mut clock)?;
+        let seconds: f64 = report.stages.iter().map(|stage| stage.seconds).sum();
         n_models += 1;
-        n_wrong += usize::from(!good);
-        println!("{name}: {}", if good { "ok" } else { "WRONG" });
-        for finding in findings {
+        if report.verdict == Verdict::Failed {
+            n_wrong += 1;
+            print!("{}", report.to_table(WIDTH));
+        } else {
             println!(
-                "  {} {}",
-                if finding.good { "+" } else { "-" },
-                finding.text
+                "{}: {}, {seconds:.2} s",
+                report.model,
+                report.verdict.name()
             );
         }
         Ok(())
     };
-    if let Some(path) = &args.file {
-        judge(&path.display().to_string(), &ModelFile::open(path)?)?;
-    } else {
-        if args.quant.is_none() {
-            for path in built_in(workspace)? {
-                judge(&path.display().to_string(), &ModelFile::open(&path)?)?;
-            }
+    if args.quant.is_none() {
+        for path in built_in(workspace)? {
+            options.golden = recorded(workspace, &path)?;
+            judge(&ModelFile::open(&path)?, &options)?;
         }
-        for model in synthetic(args.quant) {
-            let name = format!("synthetic {}", model.mix);
-            judge(&name, &ModelFile::from_bytes(&name, model.to_bytes()?))?;
-        }
+    }
+    options.golden = None;
+    for model in synthetic(args.quant) {
+        let name = format!("synthetic {}", model.mix);
+        judge(&ModelFile::from_bytes(&name, model.to_bytes()?), &options)?;
     }
     if n_wrong > 0 {
         return Err(TaskError::Wrong { n_wrong, n_models });
@@ -113,41 +115,43 @@ pub(crate) fn run(workspace: &Workspace, args: &Args) -> Result<(), TaskError> {
     Ok(())
 }
 
-impl Check {
-    fn findings(&self, file: &ModelFile) -> Result<Vec<Finding>, TaskError> {
-        let model = Model::read(&file.contents()?)?;
-        let n_vocab = model.config().n_vocab as u64;
-        // Any ids will do; these are spread over the vocabulary.
-        let id = |idx: u64| (idx.wrapping_mul(2_654_435_761) + 12_345) % n_vocab;
-        let tokens: Vec<u32> = (0..self.n_tokens as u64)
-            .map(|idx| id(idx) as u32)
-            .collect();
-        let is_float = is_float(model.weights());
-        let mut findings = vec![bits::compare(&model, &tokens, self.n_threads)?];
-        findings.extend(distance::measure(
-            &model,
-            &tokens,
-            self.n_threads,
-            is_float,
-        )?);
-        if self.rounded && !is_float {
-            findings.push(rounding::measure(&model, &tokens, self.n_threads)?);
+impl Args {
+    fn options(&self) -> VerifyOptions {
+        let all = thread::available_parallelism().unwrap_or(NonZeroUsize::MIN);
+        VerifyOptions {
+            depth: if self.quick {
+                Depth::Quick
+            } else {
+                Depth::Full
+            },
+            n_tokens: self.n_tokens,
+            n_layers: self.layers,
+            ..VerifyOptions::new(self.threads.unwrap_or(all))
         }
-        Ok(findings)
     }
-}
 
-/// Whether no matrix is quantized.
-fn is_float(weights: &Weights<'_>) -> bool {
-    let is_float = |ty: QuantType| ty.activation_form() == ActivationForm::Float;
-    let ends = [weights.token_embd.ty(), weights.output.ty()];
-    let mut layers = weights.layers.iter();
-    ends.into_iter().all(is_float)
-        && layers.all(|layer| {
-            let dense = layer.dense().map(|matrix| matrix.ty());
-            let experts = layer.experts().map(|experts| experts.ty());
-            dense.into_iter().chain(experts).all(is_float)
-        })
+    /// Prints and writes the report of a file.
+    fn hand_out(&self, report: &Report) -> Result<(), TaskError> {
+        if let Some(path) = &self.junit {
+            fs::write(path, report.to_junit()).map_err(|source| TaskError::File {
+                action: "write",
+                path: path.clone(),
+                source,
+            })?;
+        }
+        if self.json {
+            println!("{}", report.to_json());
+        } else {
+            print!("{}", report.to_table(WIDTH));
+        }
+        match report.verdict {
+            Verdict::Failed => Err(TaskError::Wrong {
+                n_wrong: 1,
+                n_models: 1,
+            }),
+            Verdict::Passed | Verdict::Skipped => Ok(()),
+        }
+    }
 }
 
 /// The models that `apr` has built in.
@@ -172,6 +176,21 @@ fn built_in(workspace: &Workspace) -> Result<Vec<PathBuf>, TaskError> {
     Ok(paths)
 }
 
+/// What a built-in model is to be held to, if that was recorded.
+fn recorded(workspace: &Workspace, model: &Path) -> Result<Option<(Golden, Tolerance)>, TaskError> {
+    let name = model.file_stem().unwrap_or_default().to_string_lossy();
+    let path = workspace.path(&format!("model-tools/tests/data/golden__{name}.json"));
+    if !path.exists() {
+        return Ok(None);
+    }
+    let json = fs::read(&path).map_err(|source| TaskError::File {
+        action: "read",
+        path,
+        source,
+    })?;
+    Ok(Some((Golden::from_json(&json)?, Tolerance::Exact)))
+}
+
 /// One tiny model per mix, and a larger one with a type of its own for each matrix.
 fn synthetic(only: Option<TypeMix>) -> impl Iterator<Item = SynthModel<'static>> {
     let mixes = TypeMix::named().filter(move |mix| only.is_none_or(|only| only == *mix));
@@ -190,15 +209,17 @@ fn synthetic(only: Option<TypeMix>) -> impl Iterator<Item = SynthModel<'static>>
 
 #[cfg(test)]
 mod tests {
+    use quant_kernels::QuantType;
+
     use super::*;
 
     fn args(file: Option<PathBuf>, quant: Option<TypeMix>) -> Args {
         Args {
             file,
             threads: NonZeroUsize::new(2),
-            n_tokens: NonZeroUsize::new(6).unwrap(),
+            n_tokens: NonZeroUsize::new(6),
             quant,
-            rounded: false,
+            ..Args::default()
         }
     }
 
@@ -219,9 +240,11 @@ mod tests {
     }
 
     #[test]
-    fn a_missing_file_is_an_error_of_the_system() {
+    fn a_missing_file_is_an_error_of_the_system_and_a_wrong_one_is_6() {
         let workspace = Workspace::find().unwrap();
         let missing = args(Some(PathBuf::from("no/such/model.gguf")), None);
         assert_eq!(run(&workspace, &missing).unwrap_err().exit_code(), 4);
+        let wrong = args(Some(workspace.path("README.md")), None);
+        assert_eq!(run(&workspace, &wrong).unwrap_err().exit_code(), 6);
     }
 }

@@ -11,6 +11,7 @@ mod quantize;
 mod run;
 mod signals;
 mod trace;
+mod verify;
 
 use std::{
     io::Write,

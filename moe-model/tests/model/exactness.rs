@@ -3,8 +3,8 @@
 use std::sync::Mutex;
 
 use moe_model::{
-    Model, Outputs, Reference, ReferenceActivations, ReferencePass, forward_observed,
-    forward_qwen3_moe,
+    Departure, Model, Outputs, Reference, ReferenceActivations, ReferencePass, ReferenceSteps,
+    forward_observed, forward_qwen3_moe,
 };
 use quant_kernels::{Isa, QuantType};
 use synth_model::TypeMix;
@@ -154,5 +154,34 @@ fn greedy_decoding_is_that_of_the_plain_loop() {
             logits = forward_qwen3_moe(&cpu, model, &mut state, &[best]).unwrap();
         }
         assert_eq!(ids, expected);
+    });
+}
+
+/// A mistake that changed nothing could not be told from none.
+#[test]
+fn every_departure_of_attention_changes_it() {
+    with_model(&tiny(TypeMix::Pure(QuantType::F32)), |model| {
+        let base = model.config().rope.freq_base;
+        let others = Departure::OF_ATTENTION.into_iter();
+        let others = others.filter(|departure| *departure != Departure::FreqBase(base));
+        let attention = |departure| {
+            let steps = ReferenceSteps::new(model, ReferenceActivations::Exact, departure);
+            let rows = steps.embedding(&prompt(8, model.config().n_vocab));
+            let normed = steps.norm(&rows, &model.weights().layers[0].attn_norm);
+            let cpu = cpu(Isa::detect(), 2);
+            let attention = cpu.enter(|team| steps.attention(team, 0, &normed));
+            attention.rows.concat()
+        };
+        let right = attention(None);
+        let size = right.iter().map(|x| x * x).sum::<f64>().sqrt();
+        for departure in others {
+            let wrong = attention(Some(departure));
+            let pairs = wrong.iter().zip(&right);
+            let distance = pairs.map(|(a, b)| (a - b) * (a - b)).sum::<f64>().sqrt();
+            assert!(
+                distance > 1e-3 * size,
+                "{departure}: {distance:e} of {size:e}"
+            );
+        }
     });
 }

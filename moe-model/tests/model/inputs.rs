@@ -3,7 +3,7 @@
 
 use std::collections::HashMap;
 
-use moe_model::{ExpertRow, Model, Route, State, forward_inputs};
+use moe_model::{ExpertRow, Model, Outputs, Route, State, forward_inputs, forward_with};
 use quant_kernels::{Isa, KvType, MatRef};
 
 use crate::fixture::{cpu, options, smallest, with_model};
@@ -23,17 +23,19 @@ struct Seen {
     inputs: HashMap<(usize, &'static str), Shown>,
     hidden: Vec<Vec<f32>>,
     routes: Vec<Vec<Route>>,
+    logits: Vec<f32>,
 }
 
 fn pass(model: &Model<'_>) -> Seen {
     let mut state = State::new(model, options(KvType::F32, 32)).unwrap();
     let (mut seen, mut inputs) = (Seen::default(), HashMap::new());
     let cpu = cpu(Isa::detect(), 2);
-    forward_inputs(
+    let logits = forward_inputs(
         &cpu,
         model,
         &mut state,
         &TOKENS,
+        Outputs::All,
         &mut |layer| {
             seen.hidden.push(layer.hidden.to_vec());
             seen.routes.push(layer.routes.to_vec());
@@ -46,9 +48,10 @@ fn pass(model: &Model<'_>) -> Seen {
                 inputs.insert((shown.layer, *matrix), Shown { rows, met });
             }
         },
-    )
-    .unwrap();
+    );
+    let logits = logits.unwrap().to_vec();
     seen.inputs = inputs;
+    seen.logits = logits;
     seen
 }
 
@@ -137,5 +140,16 @@ fn inputs_and_matrices_make_the_residual_stream() {
             }
             assert_near(&x, &seen.hidden[idx], "residual stream");
         }
+    });
+}
+
+#[test]
+fn watching_changes_no_logit() {
+    with_model(smallest(), |model| {
+        let mut state = State::new(model, options(KvType::F32, 32)).unwrap();
+        let cpu = cpu(Isa::detect(), 1);
+        let plain = forward_with(&cpu, model, &mut state, &TOKENS, Outputs::All).unwrap();
+        let bits = |logits: &[f32]| logits.iter().map(|x| x.to_bits()).collect::<Vec<_>>();
+        assert_eq!(bits(&pass(model).logits), bits(plain));
     });
 }
