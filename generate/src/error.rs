@@ -1,5 +1,7 @@
 //! What can go wrong between a prompt and its continuation.
 
+use std::{io, path::PathBuf};
+
 use moe_model::ModelError;
 use sampler::SamplerError;
 use thiserror::Error;
@@ -51,6 +53,36 @@ pub enum GenerateError {
         expected: usize,
         /// Logits given.
         found: usize,
+    },
+    /// The folder of the prefix cache cannot be used.
+    #[error("cache folder {}: {source}", path.display())]
+    CacheFolder {
+        /// The folder.
+        path: PathBuf,
+        /// What the system says.
+        source: io::Error,
+    },
+    /// A setting of an engine is out of its range.
+    #[error("{option} is {found}, expected at least {expected}")]
+    EngineOption {
+        /// Which.
+        option: &'static str,
+        /// The least it may be.
+        expected: usize,
+        /// What it is.
+        found: usize,
+    },
+    /// A forward pass of several requests failed, for all of them.
+    #[error("the forward pass failed: {what}")]
+    Pass {
+        /// Why.
+        what: String,
+    },
+    /// A guide cannot go on.
+    #[error("{what}")]
+    Guide {
+        /// What is wrong, in the guide's words.
+        what: String,
     },
     /// The work was cancelled before it gave a result.
     #[error("cancelled")]

@@ -1,20 +1,11 @@
-//! From tokens to text: stop strings, whole characters, and what is not shown.
+//! A loop over tokens and the text they make, for one sequence.
 
-use sampler::{Step as StopStep, StopReason, StopRules, StopState};
-use tokenizer::{DecodeStream, Tokenizer};
+use tokenizer::Tokenizer;
 
 use crate::{
-    CancelFlag, FinishReason, GenerateError, GenerationConfig, Sequence, TokenLoop, TokenStep,
+    CancelFlag, FinishReason, GenerateError, GenerationConfig, Sequence, TextConfig, TextStream,
+    TokenLoop, TokenStep,
 };
-
-/// How tokens become text.
-#[derive(Clone, Debug, Default)]
-pub struct TextConfig {
-    /// Texts that end the continuation; they are no part of it.
-    pub stop_strings: Vec<String>,
-    /// Whether control tokens are shown by their names. Otherwise they are no text.
-    pub show_control: bool,
-}
 
 /// A token and the text that is complete with it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -44,9 +35,7 @@ pub enum Step {
 pub struct Generator<'t> {
     tokenizer: &'t Tokenizer,
     tokens: TokenLoop,
-    stop: StopState,
-    decode: DecodeStream,
-    show_control: bool,
+    text: TextStream,
     /// A stop string ended the text with the piece that was given out last.
     ended: Option<FinishReason>,
 }
@@ -65,9 +54,7 @@ impl<'t> Generator<'t> {
         Ok(Self {
             tokenizer,
             tokens: TokenLoop::new(sequence, config)?,
-            stop: StopState::new(StopRules::new(&[], &text.stop_strings)?),
-            decode: DecodeStream::new(),
-            show_control: text.show_control,
+            text: TextStream::new(text)?,
             ended: None,
         })
     }
@@ -82,36 +69,19 @@ impl<'t> Generator<'t> {
         cancel: &CancelFlag,
     ) -> Result<Step, GenerateError> {
         if let Some(reason) = self.ended {
-            return Ok(Step::Finished {
-                reason,
-                text: self.decode.finish(),
-            });
+            let text = self.text.finish();
+            return Ok(Step::Finished { reason, text });
         }
         match self.tokens.step(sequence, cancel)? {
-            TokenStep::Token(token) => Ok(Step::Piece(self.piece(token))),
+            TokenStep::Token(token) => {
+                let text = self.text.push(self.tokenizer, token);
+                self.ended = self.text.stopped();
+                Ok(Step::Piece(Piece { token, text }))
+            }
             TokenStep::Finished(reason) => {
-                let mut text = self.decode.push(self.stop.finish());
-                text.push_str(&self.decode.finish());
+                let text = self.text.finish();
                 Ok(Step::Finished { reason, text })
             }
         }
-    }
-
-    fn piece(&mut self, token: u32) -> Piece {
-        // Ids beyond the vocabulary exist where the matrix has more rows; they are no text.
-        let is_shown = self.show_control || !self.tokenizer.is_control(token);
-        let bytes = self.tokenizer.token_bytes(token).filter(|_| is_shown);
-        let text = match self.stop.push(token, bytes.unwrap_or_default()) {
-            StopStep::Emit(bytes) => self.decode.push(bytes),
-            StopStep::Hold => String::new(),
-            StopStep::Stop { reason, bytes } => {
-                self.ended = Some(match reason {
-                    StopReason::Token(token) => FinishReason::StopToken(token),
-                    StopReason::String(idx) => FinishReason::StopString(idx),
-                });
-                self.decode.push(bytes)
-            }
-        };
-        Piece { token, text }
     }
 }

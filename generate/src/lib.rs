@@ -4,7 +4,7 @@
 //! A [`Sequence`] is a model, a state and the tokens in it; it takes a prompt and keeps what
 //! it shares with the last one. A [`TokenLoop`] draws token after token from a sequence, a
 //! [`Generator`] turns them into text, and [`run_qwen3_moe_generate`] is the whole job in one
-//! call. [`Sequence::visit_logits`] and [`Sequence::visit_windows`] hand out the logits of given tokens.
+//! call. An [`Engine`] does it for many requests at a time. [`Sequence::visit_logits`] and [`Sequence::visit_windows`] hand out the logits of given tokens.
 //!
 //! Nothing here reads a clock, an argument or the environment, and nothing is printed.
 
@@ -16,16 +16,27 @@ mod error;
 mod sequence;
 mod token_loop;
 
+mod text_stream;
+
 mod generator;
 mod run;
+
+mod engine;
+mod prefix_cache;
 
 mod logits;
 mod perplexity;
 
 pub use cancel::CancelFlag;
+pub use engine::{
+    CacheMiss, DiskCacheOptions, Engine, EngineHandle, EngineOptions, EngineStatus, Event,
+    EventSink, Generate, Guide, Request, SlotStatus, SubmitError, Task, Ticket, TokenScore,
+};
 pub use error::GenerateError;
-pub use generator::{Generator, Piece, Step, TextConfig};
+pub use generator::{Generator, Piece, Step};
 pub use perplexity::{Divergence, Perplexity, Scored, Windows};
 pub use run::run_qwen3_moe_generate;
 pub use sequence::{Prefill, Progress, Sequence};
+pub use text_stream::TextConfig;
+pub(crate) use text_stream::TextStream;
 pub use token_loop::{FinishReason, GenerationConfig, TokenLoop, TokenStep};

@@ -173,7 +173,7 @@ fn pass<'w>(
     let (mut n_tokens, mut logits_len) = (0, 0);
     workspace.logits_ends.clear();
     for span in &mut *spans {
-        span.cache.reserve(span.cache.len() + span.tokens.len());
+        span.cache.prepare(span.tokens.len());
         n_tokens += span.tokens.len();
         logits_len += span.outputs.n_rows(span.tokens.len()) * model.config().n_vocab;
         workspace.logits_ends.push(logits_len);

@@ -3,6 +3,12 @@
 //! The cache grows in blocks of 64 positions as tokens come, up to a limit that the caller
 //! sets; what the file claims about its context plays no part. Truncating only moves the end:
 //! positions after it are overwritten by what comes next, and nothing else reads them.
+//!
+//! Sequences that begin alike may share blocks: [`KvCache::block`] lends one to whoever
+//! remembers it, [`KvCache::restore`] takes them in. A block that somebody else holds too is
+//! copied before anything is written into it.
+
+use std::sync::Arc;
 
 use quant_kernels::{KV_BLOCK, KvBlock, KvShape, KvType, Team};
 
@@ -14,7 +20,7 @@ pub struct KvCache {
     /// Of the model it was made for.
     config: Config,
     shape: KvShape,
-    blocks: Vec<KvBlock>,
+    blocks: Vec<Arc<KvBlock>>,
     len: usize,
     n_ctx: usize,
 }
@@ -95,8 +101,64 @@ impl KvCache {
     pub fn reserve(&mut self, n: usize) {
         let n_blocks = n.min(self.n_ctx).div_ceil(KV_BLOCK);
         while self.blocks.len() < n_blocks {
-            self.blocks.push(KvBlock::new(self.shape));
+            self.blocks.push(Arc::new(KvBlock::new(self.shape)));
         }
+    }
+
+    /// Returns the block that begins at position `64 · idx`, `None` where there is no position
+    /// yet.
+    #[must_use]
+    pub fn block(&self, idx: usize) -> Option<&Arc<KvBlock>> {
+        self.blocks[..self.len.div_ceil(KV_BLOCK)].get(idx)
+    }
+
+    /// Makes blocks of other sequences the content of the cache: `len` positions, whose tokens
+    /// are those of the sequence.
+    ///
+    /// # Errors
+    /// A block has another shape, there are not as many as `len` positions take, or the cache
+    /// has no room for them. The cache is then as it was before.
+    pub fn restore(&mut self, blocks: Vec<Arc<KvBlock>>, len: usize) -> Result<(), ModelError> {
+        if blocks.iter().any(|block| block.shape() != self.shape) {
+            return Err(ModelError::ForeignState { what: "block" });
+        }
+        let largest = self.n_ctx.min(blocks.len() * KV_BLOCK);
+        in_range("len", len, largest)?;
+        in_range("n_blocks", blocks.len(), len.div_ceil(KV_BLOCK))?;
+        (self.blocks, self.len) = (blocks, len);
+        Ok(())
+    }
+
+    /// Puts a block in the place of one with the same content, so that both sequences hold
+    /// the same memory.
+    ///
+    /// # Panics
+    /// If there is no such block.
+    pub fn share(&mut self, idx: usize, block: &Arc<KvBlock>) {
+        debug_assert_eq!(block.shape(), self.shape);
+        self.blocks[idx] = Arc::clone(block);
+    }
+
+    /// Returns how all blocks are shaped.
+    #[must_use]
+    pub const fn shape(&self) -> KvShape {
+        self.shape
+    }
+
+    /// Allocates blocks for the next `n` positions and makes those that will be written its
+    /// own.
+    pub(crate) fn prepare(&mut self, n: usize) {
+        let first_block = self.len / KV_BLOCK;
+        let n_kept = self.len.div_ceil(KV_BLOCK);
+        for idx in first_block..self.blocks.len() {
+            let block = &mut self.blocks[idx];
+            if idx < n_kept {
+                Arc::make_mut(block);
+            } else if Arc::get_mut(block).is_none() {
+                *block = Arc::new(KvBlock::new(self.shape));
+            }
+        }
+        self.reserve(self.len + n);
     }
 
     /// Returns the configuration of the model that the cache was made for.
@@ -105,7 +167,7 @@ impl KvCache {
     }
 
     /// Returns the blocks, in the order of their positions.
-    pub(crate) fn blocks(&self) -> &[KvBlock] {
+    pub(crate) fn blocks(&self) -> &[Arc<KvBlock>] {
         &self.blocks
     }
 
@@ -115,7 +177,7 @@ impl KvCache {
     }
 
     /// Divides the positions from `first` on, whose rows of the batch begin at `first_row`,
-    /// into what each block gets. The blocks must have been reserved.
+    /// into what each block gets. The blocks must have been [prepared](Self::prepare).
     pub(crate) fn writes(
         &mut self,
         first: usize,
@@ -128,7 +190,7 @@ impl KvCache {
         blocks.zip(starts).map(move |(block, start)| {
             let from = start.max(first);
             KvWrite {
-                block,
+                block: Arc::get_mut(block).expect("blocks to be written were prepared"),
                 positions: from - start..(end - start).min(KV_BLOCK),
                 first_row: first_row + from - first,
             }

@@ -9,7 +9,7 @@
 //! multiplications and additions of scores and values. `decode` walks through the layers, so
 //! that no cache holds what it reads; `prefill` stays in one.
 
-use std::{cell::Cell, fmt, num::NonZeroUsize, thread};
+use std::{cell::Cell, fmt, num::NonZeroUsize, sync::Arc, thread};
 
 use divan::{
     Bencher,
@@ -106,7 +106,7 @@ fn measure(bencher: Bencher<'_, '_>, case: Case, n_layer: usize, n_tokens: usize
 }
 
 /// A full cache; its layers hold the same numbers, which speed does not depend on.
-fn cache(shape: KvShape, n_positions: usize) -> Vec<KvBlock> {
+fn cache(shape: KvShape, n_positions: usize) -> Vec<Arc<KvBlock>> {
     let n_blocks = n_positions.div_ceil(KV_BLOCK);
     let mut blocks: Vec<KvBlock> = (0..n_blocks).map(|_| KvBlock::new(shape)).collect();
     for position in 0..n_positions {
@@ -118,7 +118,7 @@ fn cache(shape: KvShape, n_positions: usize) -> Vec<KvBlock> {
             }
         }
     }
-    blocks
+    blocks.into_iter().map(Arc::new).collect()
 }
 
 /// Numbers between -1 and 1 without a pattern.

@@ -25,6 +25,8 @@
 mod partial;
 mod step;
 
+use std::sync::Arc;
+
 use self::{
     partial::{Finish, Merge, States},
     step::Step,
@@ -67,7 +69,7 @@ pub struct AttentionInput<'a> {
 pub struct AttentionSpan<'a> {
     /// The cache; block `i` holds positions `64·i..64·i + 64`. There may be more blocks
     /// than positions.
-    pub blocks: &'a [KvBlock],
+    pub blocks: &'a [Arc<KvBlock>],
     /// Row of the first token, in the queries and in the output.
     pub first_row: usize,
     /// Positions before the first token; token `t` sees positions `0..=n_past + t`.
@@ -131,7 +133,7 @@ struct Queries<'a> {
     q_stride: usize,
     n_head: usize,
     scale: f32,
-    blocks: &'a [KvBlock],
+    blocks: &'a [Arc<KvBlock>],
     layer: usize,
     n_past: usize,
 }

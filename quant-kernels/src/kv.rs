@@ -154,11 +154,13 @@ impl KvShape {
         self.n_layer * self.n_head_kv * self.head_bytes()
     }
 
-    pub(crate) fn keys(&self) -> KvType {
+    /// Returns how keys are stored.
+    pub fn keys(&self) -> KvType {
         self.keys
     }
 
-    pub(crate) fn values(&self) -> KvType {
+    /// Returns how values are stored.
+    pub fn values(&self) -> KvType {
         self.values
     }
 
@@ -209,6 +211,17 @@ impl KvBlock {
     /// Returns the shape.
     pub fn shape(&self) -> KvShape {
         self.shape
+    }
+
+    /// Returns the bytes of the block, [`KvShape::block_bytes`] of them. Their order is that of
+    /// the processor and of this version of the crate; they are for reading back only.
+    pub fn as_bytes(&self) -> &[u8] {
+        &bytemuck::cast_slice(&self.lines)[..self.shape.block_bytes()]
+    }
+
+    /// Returns the bytes of the block, to be overwritten with those of another of its shape.
+    pub fn as_bytes_mut(&mut self) -> &mut [u8] {
+        &mut bytemuck::cast_slice_mut(&mut self.lines)[..self.shape.block_bytes()]
     }
 
     /// Writes the key and the value of one position, `0..64` within the block, rounded to
@@ -465,11 +478,26 @@ mod tests {
         }
     }
 
+    /// Reads one dimension of a position from a block with heads 64 wide.
     fn read<K: Codec, V: Codec>(view: HeadView<'_>, position: usize, d: usize) -> (f32, f32) {
         let (mut keys, mut values) = ([0.0; 16], [0.0; 16]);
         K::key::<Scalar16>(view.key_tile::<K>(position / 16, 64), d).store(&mut keys);
         V::value::<Scalar16>(view.values::<V>(64), position, d / 16, 4).store(&mut values);
         (keys[position % 16], values[d % 16])
+    }
+
+    #[test]
+    fn the_bytes_of_a_block_make_an_equal_block() {
+        let shape = KvShape::new(KvType::Q8_0, KvType::F16, 1, 1, 64).unwrap();
+        let mut block = KvBlock::new(shape);
+        block.write(0, 0, 7, &[0.5; 64], &[0.25; 64]);
+        assert_eq!(block.as_bytes().len(), shape.block_bytes());
+        let mut copy = KvBlock::new(shape);
+        copy.as_bytes_mut().copy_from_slice(block.as_bytes());
+        assert_eq!(
+            read::<Q8Codec, F16Codec>(copy.head(0, 0), 7, 3),
+            (0.5, 0.25)
+        );
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! Attention gives the same bits whoever computes it, and the right numbers.
 
-use std::num::NonZeroUsize;
+use std::{num::NonZeroUsize, sync::Arc};
 
 use quant_kernels::{
     AttentionInput, AttentionScratch, AttentionSpan, Cpu, Isa, KV_BLOCK, KvBlock, KvShape, KvType,
@@ -26,7 +26,7 @@ struct Case {
     n_head: usize,
     n_head_kv: usize,
     n_positions: usize,
-    blocks: Vec<KvBlock>,
+    blocks: Vec<Arc<KvBlock>>,
     q: Vec<f32>,
 }
 
@@ -46,7 +46,7 @@ impl Case {
             n_head,
             n_head_kv,
             n_positions,
-            blocks,
+            blocks: blocks.into_iter().map(Arc::new).collect(),
             q,
         }
     }

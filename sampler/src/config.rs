@@ -149,8 +149,12 @@ impl SamplerConfig {
         Ok(())
     }
 
-    /// Checks that every token named by the configuration is in the vocabulary.
-    pub(crate) fn validate_tokens(&self, n_vocab: usize) -> Result<(), SamplerError> {
+    /// Checks that every token named by the configuration is in a vocabulary of `n_vocab`.
+    ///
+    /// # Errors
+    ///
+    /// [`SamplerError::TokenOutOfVocab`] for the first that is not.
+    pub fn validate_tokens(&self, n_vocab: usize) -> Result<(), SamplerError> {
         let biased = self
             .logit_bias
             .iter()

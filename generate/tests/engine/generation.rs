@@ -10,7 +10,7 @@ use tokenizer::Tokenizer;
 
 use crate::{FILE, PROMPT, sequence};
 
-static TOKENIZER: LazyLock<Tokenizer> =
+pub(crate) static TOKENIZER: LazyLock<Tokenizer> =
     LazyLock::new(|| Tokenizer::from_gguf(FILE.gguf().unwrap().metadata()).unwrap());
 
 /// Random enough for a varied text.

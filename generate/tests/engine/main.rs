@@ -1,7 +1,10 @@
 //! The engine on a synthetic model: a few megabytes of noise, every tensor of the real thing.
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+mod batching;
 mod generation;
+mod many;
+mod prefix;
 mod run;
 mod sequence;
 

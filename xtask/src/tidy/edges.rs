@@ -95,7 +95,7 @@ const PICTURE: [Place; 12] = [
             "apr-tokenizer",
             "moe-model",
         ],
-        others: Some(&["thiserror"]),
+        others: Some(&["thiserror", "xxhash-rust"]),
     },
     Place {
         name: "apr-cli",

@@ -1,0 +1,456 @@
+//! Many requests on one model, in passes that they share.
+//!
+//! An [`Engine`] works in steps, each one forward pass over several sequences: one token of
+//! every request that generates, and pieces of the prompts of those that have just come. So
+//! requests join and leave between steps, and a long prompt delays the others by no more than
+//! the time that a step may take. What was computed of a request stays in a
+//! prefix cache for those that begin alike.
+//!
+//! Nothing of this changes an answer: the logits at a position depend on the tokens before it
+//! and on nothing else, and each request draws with random numbers of its own.
+
+mod budget;
+mod continuation;
+mod event;
+mod handle;
+mod request;
+mod slot;
+
+use std::{collections::VecDeque, fmt, path::PathBuf, time::Duration};
+
+use moe_model::{KvCache, LayerView, Model, ModelError, Workspace, forward_batch};
+use quant_kernels::{Cpu, KvType, Norm};
+use tokenizer::Tokenizer;
+
+use self::{
+    budget::Budget,
+    handle::{Limits, Submission},
+    slot::{Slot, StepContext},
+};
+use crate::{
+    FinishReason, GenerateError,
+    prefix_cache::{Found, PrefixCache},
+};
+
+pub use event::{CacheMiss, Event, EventSink, TokenScore};
+pub use handle::{EngineHandle, EngineStatus, SlotStatus, SubmitError, Ticket};
+pub use request::{Generate, Guide, Request, Task};
+
+/// How an engine is made.
+#[derive(Clone, Debug)]
+pub struct EngineOptions {
+    /// Requests that are worked on at a time.
+    pub n_parallel: usize,
+    /// Requests that may wait.
+    pub queue_len: usize,
+    /// Positions that each request may have.
+    pub n_ctx: usize,
+    /// How keys are stored.
+    pub keys: KvType,
+    /// How values are stored.
+    pub values: KvType,
+    /// The most tokens of a step.
+    pub batch_len: usize,
+    /// What a step with both prompts and running answers should take at most: the time by
+    /// which a prompt delays the next token of others.
+    pub step_time: Duration,
+    /// Bytes of keys and values that are remembered beside those in use.
+    pub cache_bytes: u64,
+    /// Where they are kept across restarts, if anywhere.
+    pub disk: Option<DiskCacheOptions>,
+}
+
+/// Where keys and values are kept across restarts.
+#[derive(Clone, Debug)]
+pub struct DiskCacheOptions {
+    /// The folder. It is made if it is not there.
+    pub folder: PathBuf,
+    /// The most bytes in it.
+    pub max_bytes: u64,
+    /// What tells this model's from others': a hash of its weights and tokenizer.
+    pub model: String,
+}
+
+/// Many requests on one model.
+pub struct Engine<'m> {
+    cpu: &'m Cpu,
+    model: &'m Model<'m>,
+    tokenizer: &'m Tokenizer,
+    options: EngineOptions,
+    clock: Box<dyn Fn() -> Duration + Send + 'm>,
+    handle: EngineHandle,
+    workspace: Workspace,
+    budget: Budget,
+    prefixes: PrefixCache,
+    /// Requests that have left the queue of the handle but have no slot yet.
+    waiting: VecDeque<Submission>,
+    /// The requests being worked on, in the order in which they came.
+    slots: Vec<Slot>,
+    status: EngineStatus,
+}
+
+impl fmt::Debug for Engine<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Engine")
+            .field("options", &self.options)
+            .field("slots", &self.slots)
+            .finish_non_exhaustive()
+    }
+}
+
+impl<'m> Engine<'m> {
+    /// Makes an engine that has nothing to do. `clock` tells the time since some moment: it is
+    /// how long a step takes that decides how many tokens of prompts the next one has.
+    ///
+    /// # Errors
+    /// A setting is out of its range, the cache cannot have the model's shape, or the folder
+    /// of the cache cannot be used.
+    pub fn new(
+        cpu: &'m Cpu,
+        model: &'m Model<'m>,
+        tokenizer: &'m Tokenizer,
+        options: EngineOptions,
+        clock: Box<dyn Fn() -> Duration + Send + 'm>,
+    ) -> Result<Self, GenerateError> {
+        let EngineOptions {
+            n_parallel,
+            queue_len,
+            batch_len,
+            ..
+        } = options;
+        at_least("n_parallel", n_parallel, 1)?;
+        at_least("queue_len", queue_len, 1)?;
+        at_least("batch_len", batch_len, n_parallel)?;
+        let like = KvCache::new(model, options.n_ctx, options.keys, options.values)?;
+        let limits = Limits {
+            n_ctx: options.n_ctx,
+            n_vocab: model.config().n_vocab,
+            queue_len,
+        };
+        Ok(Self {
+            cpu,
+            model,
+            tokenizer,
+            clock,
+            handle: EngineHandle::new(limits),
+            workspace: Workspace::new(model, batch_len)?,
+            budget: Budget::new(batch_len, options.step_time),
+            prefixes: PrefixCache::new(&like, options.cache_bytes, options.disk.as_ref())?,
+            waiting: VecDeque::new(),
+            slots: Vec::with_capacity(n_parallel),
+            status: EngineStatus::default(),
+            options,
+        })
+    }
+
+    /// Returns what gives requests to this engine.
+    #[must_use]
+    pub fn handle(&self) -> EngineHandle {
+        self.handle.clone()
+    }
+
+    /// Works until the handle drains and nothing is left, asleep while there is nothing to do.
+    pub fn run(&mut self) {
+        loop {
+            if self.step() {
+                continue;
+            }
+            if self.handle.shared().is_over() {
+                return;
+            }
+            self.handle.shared().wait();
+        }
+    }
+
+    /// Does one forward pass for all requests there are. Returns false if there was nothing to
+    /// do.
+    pub fn step(&mut self) -> bool {
+        self.end_cancelled();
+        self.admit();
+        let plan = self.plan();
+        if !plan.is_empty() {
+            self.pass(&plan);
+        }
+        self.prefixes.shrink();
+        self.tell_status();
+        !plan.is_empty()
+    }
+
+    /// Ends what nobody wants any more, in slots and in the queue.
+    fn end_cancelled(&mut self) {
+        self.waiting.extend(self.handle.shared().take_queue());
+        self.end(|slot| {
+            let is_cancelled = slot.is_cancelled();
+            if is_cancelled {
+                slot.end_cancelled();
+            }
+            is_cancelled
+        });
+        let n_before = self.waiting.len();
+        self.waiting.retain_mut(|submission| {
+            let is_wanted = !submission.cancel.is_cancelled();
+            if !is_wanted {
+                submission.sink.send(Event::Finished {
+                    reason: FinishReason::Cancelled,
+                    text: String::new(),
+                });
+            }
+            is_wanted
+        });
+        self.status.n_ended += (n_before - self.waiting.len()) as u64;
+    }
+
+    /// Takes slots out of which `is_over`, and has their sequences remembered.
+    fn end(&mut self, mut is_over: impl FnMut(&mut Slot) -> bool) {
+        let mut idx = 0;
+        while idx < self.slots.len() {
+            if is_over(&mut self.slots[idx]) {
+                let mut slot = self.slots.remove(idx);
+                slot.remember(&mut self.prefixes, true);
+                self.status.n_ended += 1;
+            } else {
+                idx += 1;
+            }
+        }
+    }
+
+    /// Gives free slots to those who wait, first come first. Who would compute what another
+    /// one is computing just now waits for it instead.
+    fn admit(&mut self) {
+        let mut idx = 0;
+        while self.slots.len() < self.options.n_parallel && idx < self.waiting.len() {
+            let request = &self.waiting[idx].request;
+            if self.is_in_the_making(request) {
+                idx += 1;
+                continue;
+            }
+            let Some(submission) = self.waiting.remove(idx) else {
+                return;
+            };
+            self.begin(submission);
+        }
+    }
+
+    /// Whether another prompt that is being computed shares more with this one than is known.
+    fn is_in_the_making(&self, request: &Request) -> bool {
+        if !request.uses_prefixes() {
+            return false;
+        }
+        let prompt = &request.prompt[..request.prompt.len() - 1];
+        let n_shared = |slot: &Slot| {
+            let pairs = slot.prompt().iter().zip(prompt);
+            pairs.take_while(|(a, b)| a == b).count()
+        };
+        let prompting = self.slots.iter().filter(|slot| slot.is_prompting());
+        let most = prompting.map(n_shared).max().unwrap_or_default();
+        most > self.prefixes.n_known(prompt)
+    }
+
+    fn begin(&mut self, submission: Submission) {
+        let EngineOptions {
+            n_ctx,
+            keys,
+            values,
+            ..
+        } = self.options;
+        let request = &submission.request;
+        let found = if request.uses_prefixes() {
+            // The last token is computed in any case: its logits are not remembered.
+            self.prefixes
+                .find(&request.prompt[..request.prompt.len() - 1])
+        } else {
+            Found::default()
+        };
+        self.status.n_prompt_tokens += request.prompt.len() as u64;
+        self.status.n_cached_tokens += found.len as u64;
+        let (config, mut submission) = (self.model.config(), submission);
+        match KvCache::new(self.model, n_ctx, keys, values) {
+            Ok(cache) => {
+                let (n_vocab, n_embd) = (config.n_vocab, config.n_embd);
+                match Slot::begin(submission, cache, found, n_vocab, n_embd) {
+                    Some(slot) => self.slots.push(slot),
+                    None => self.status.n_ended += 1,
+                }
+            }
+            Err(error) => {
+                submission.sink.send(Event::Failed(error.into()));
+                self.status.n_ended += 1;
+            }
+        }
+    }
+
+    /// Decides which slots go on by how many tokens: those that generate by all that is
+    /// pending, prompts by their share of the room.
+    fn plan(&self) -> Vec<(usize, usize)> {
+        let n_generating = self
+            .slots
+            .iter()
+            .filter(|slot| !slot.is_prompting())
+            .count();
+        let room = self.budget.room(n_generating);
+        let is_prompting = |(_, slot): &(usize, &Slot)| slot.is_prompting();
+        let prompting: Vec<_> = self.slots.iter().enumerate().filter(is_prompting).collect();
+        let pending: Vec<_> = prompting.iter().map(|(_, slot)| slot.n_pending()).collect();
+        let pieces = budget::divide(room, &pending);
+        let prompts = prompting.iter().map(|&(idx, _)| idx).zip(pieces);
+        let generating = self.slots.iter().enumerate();
+        let generating = generating
+            .filter(|(_, slot)| !slot.is_prompting())
+            .map(|(idx, slot)| (idx, slot.n_pending()));
+        let mut plan: Vec<_> = generating.chain(prompts).filter(|&(_, n)| n > 0).collect();
+        plan.sort_unstable();
+        plan
+    }
+
+    /// Does a forward pass and gives everybody what is theirs.
+    fn pass(&mut self, plan: &[(usize, usize)]) {
+        let begin = (self.clock)();
+        let n_generating = self
+            .slots
+            .iter()
+            .filter(|slot| !slot.is_prompting())
+            .count();
+        self.status.n_steps += 1;
+        match self.forward(plan) {
+            Ok(ended) => self.end(|slot| ended.contains(&slot.id)),
+            // Who made it stop is found at the next step, and everybody is as before.
+            Err(ModelError::Stopped { .. }) => return,
+            Err(ModelError::Sequence { idx, source }) => {
+                let failed = self.slots[plan[idx].0].id;
+                let mut error = Some(GenerateError::from(*source));
+                self.end(|slot| {
+                    let error = error.take_if(|_| slot.id == failed);
+                    error.map(|error| slot.fail(error)).is_some()
+                });
+                return;
+            }
+            Err(error) => {
+                let what = error.to_string();
+                self.end(|slot| {
+                    slot.fail(GenerateError::Pass { what: what.clone() });
+                    true
+                });
+                return;
+            }
+        }
+        if n_generating > 0 {
+            let n_prompt = plan.iter().map(|(_, n)| n).sum::<usize>() - n_generating;
+            self.budget
+                .learn(n_prompt, (self.clock)().saturating_sub(begin));
+        }
+    }
+
+    /// Does a forward pass, and returns the ids of the requests that have come to their end.
+    fn forward(&mut self, plan: &[(usize, usize)]) -> Result<Vec<u64>, ModelError> {
+        let n_tokens: usize = plan.iter().map(|(_, n)| n).sum();
+        let (mut cancels, mut sums) = (Vec::new(), Vec::new());
+        for &(idx, n) in plan {
+            let slot = &self.slots[idx];
+            cancels.push((slot.cancel_flag().clone(), n));
+            sums.push(slot.hidden_sum());
+        }
+        let mut spans = Vec::with_capacity(plan.len());
+        let mut slots = self.slots.iter_mut().enumerate();
+        for &(idx, n) in plan {
+            let found = slots.find(|(at, _)| *at == idx);
+            spans.extend(found.map(|(_, slot)| slot.span(n)));
+        }
+        let mut hidden_states = HiddenStates::new(self.cpu, self.model);
+        let mut observer = |view: LayerView<'_>| {
+            hidden_states.add(&view, &mut sums);
+            // A pass that is mostly for nobody is not worth its end.
+            let cancelled = cancels.iter().filter(|(cancel, _)| cancel.is_cancelled());
+            if 2 * cancelled.map(|(_, n)| n).sum::<usize>() >= n_tokens {
+                view.stop();
+            }
+        };
+        let logits = forward_batch(
+            self.cpu,
+            self.model,
+            &mut self.workspace,
+            &mut spans,
+            &mut observer,
+        )?;
+        drop(spans);
+        let context = StepContext {
+            tokenizer: self.tokenizer,
+            n_vocab: self.model.config().n_vocab,
+        };
+        let mut ended = Vec::new();
+        for (span, (&(idx, n), sum)) in plan.iter().zip(&sums).enumerate() {
+            let slot = &mut self.slots[idx];
+            let n_before = slot.n_generated();
+            if slot.advance(n, logits.of(span), sum, &context) {
+                slot.remember_new(n, &mut self.prefixes);
+            } else {
+                ended.push(slot.id);
+            }
+            self.status.n_generated_tokens += (slot.n_generated() - n_before) as u64;
+        }
+        Ok(ended)
+    }
+
+    fn tell_status(&mut self) {
+        let mut slots: Vec<_> = self.slots.iter().map(|slot| Some(slot.status())).collect();
+        slots.resize(self.options.n_parallel, None);
+        self.status.slots = slots;
+        self.status.n_waiting = self.waiting.len();
+        self.status.cache_bytes = self.prefixes.n_bytes();
+        self.status.n_remembered_tokens = self.prefixes.n_tokens();
+        if let Some(disk) = self.prefixes.disk() {
+            self.status.disk_bytes = disk.n_bytes();
+            self.status.n_disk_failures = disk.n_failed();
+        }
+        self.handle.shared().set_status(&self.status);
+    }
+}
+
+/// Adds up hidden states after the final norm, in the order of the tokens.
+struct HiddenStates<'a> {
+    cpu: &'a Cpu,
+    norm: Norm<'a>,
+    last_layer: usize,
+    normed: Vec<f32>,
+}
+
+impl<'a> HiddenStates<'a> {
+    fn new(cpu: &'a Cpu, model: &'a Model<'_>) -> Self {
+        let config = model.config();
+        Self {
+            cpu,
+            norm: Norm {
+                weight: &model.weights().output_norm,
+                eps: config.rms_eps,
+            },
+            last_layer: config.n_layer - 1,
+            normed: vec![0.0; config.n_embd],
+        }
+    }
+
+    /// Adds the rows of a batch to the sums of their sequences, where there is one.
+    fn add(&mut self, view: &LayerView<'_>, sums: &mut [Vec<f64>]) {
+        if view.layer != self.last_layer {
+            return;
+        }
+        let rows = view.hidden.chunks_exact(self.normed.len());
+        for (place, row) in view.places.iter().zip(rows) {
+            let sum = &mut sums[place.span];
+            if !sum.is_empty() {
+                self.cpu.isa().rms_norm(row, self.norm, &mut self.normed);
+                let pairs = sum.iter_mut().zip(&self.normed);
+                pairs.for_each(|(sum, &x)| *sum += f64::from(x));
+            }
+        }
+    }
+}
+
+fn at_least(option: &'static str, found: usize, expected: usize) -> Result<(), GenerateError> {
+    if found >= expected {
+        return Ok(());
+    }
+    Err(GenerateError::EngineOption {
+        option,
+        expected,
+        found,
+    })
+}
