@@ -8,8 +8,14 @@ use std::{
 
 use crate::error::TaskError;
 
-/// Folders that hold results, not sources.
-const RESULTS: [&str; 3] = ["target", "artifacts", ".git"];
+/// Folders that hold results and other people's packages, not sources.
+const RESULTS: [&str; 5] = [
+    "target",
+    "artifacts",
+    ".git",
+    "node_modules",
+    "test-results",
+];
 
 /// The root of the workspace.
 #[derive(Debug)]
