@@ -13,8 +13,8 @@ use crate::{
     bench::BenchArgs, chat::ChatArgs, completions::CompletionsArgs, convert::ConvertArgs,
     detokenize::DetokenizeArgs, doctor::DoctorArgs, engine::usable_threads, error::Error,
     imatrix::ImatrixArgs, inspect::InspectArgs, logits::LogitsArgs, perplexity::PerplexityArgs,
-    quantize::QuantizeArgs, run::RunArgs, tokenize::TokenizeArgs, trace::TraceArgs,
-    verify::VerifyArgs,
+    quantize::QuantizeArgs, run::RunArgs, serve::ServeArgs, tokenize::TokenizeArgs,
+    trace::TraceArgs, verify::VerifyArgs,
 };
 
 /// Run Qwen3-MoE models on a CPU: fast, exact, and with a model built in.
@@ -38,6 +38,8 @@ pub(crate) enum Command {
     Run(RunArgs),
     /// Talk with a model
     Chat(ChatArgs),
+    /// Serve a model over HTTP: OpenAI's API, and a page to talk to it
+    Serve(Box<ServeArgs>),
     /// Turn text into token ids
     Tokenize(TokenizeArgs),
     /// Turn token ids into text

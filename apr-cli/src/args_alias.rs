@@ -3,12 +3,13 @@
 use std::ffi::{OsStr, OsString};
 
 /// What people type, and what clap knows.
-const ALIASES: [(&str, &str); 5] = [
+const ALIASES: [(&str, &str); 6] = [
     ("-ctk", "--cache-type-k"),
     ("-ctv", "--cache-type-v"),
     ("-np", "--parallel"),
     ("-pg", "--prompt-gen"),
     ("-sys", "--system-prompt"),
+    ("-to", "--timeout"),
 ];
 
 /// Flags whose value is a text, which may look like a flag.

@@ -2,6 +2,7 @@
 
 use std::{io, path::Path, process::ExitCode};
 
+use apr_server::ServerError;
 use generate::GenerateError;
 use gguf_format::GgufError;
 use model_tools::ToolError;
@@ -58,6 +59,9 @@ pub(crate) enum Error {
     /// Threads that could not be started.
     #[error(transparent)]
     Kernel(#[from] KernelError),
+    /// The HTTP server.
+    #[error(transparent)]
+    Server(#[from] ServerError),
     /// Converting a model.
     #[error(transparent)]
     Tool(#[from] ToolError),
@@ -152,6 +156,7 @@ impl Error {
             Self::Model(error) => model_code(error),
             Self::Generate(error) => generate_code(error),
             Self::Tool(error) => tool_code(error),
+            Self::Server(error) => server_code(error),
             Self::OutputClosed => 0,
             Self::Interrupted => INTERRUPTED,
         }
@@ -188,6 +193,13 @@ fn generate_code(error: &GenerateError) -> u8 {
         GenerateError::CacheFolder { .. } => SYSTEM,
         GenerateError::Cancelled => INTERRUPTED,
         _ => FAILED,
+    }
+}
+
+const fn server_code(error: &ServerError) -> u8 {
+    match error {
+        ServerError::Template(_) => BAD_INPUT,
+        _ => SYSTEM,
     }
 }
 

@@ -339,6 +339,11 @@ impl SamplingArgs {
         }
     }
 
+    /// Returns the seed if one is set.
+    pub(crate) fn fixed_seed(&self) -> Option<u64> {
+        u64::try_from(self.seed).ok()
+    }
+
     /// Returns the seed, from the clock if none is set.
     fn seed(&self) -> u64 {
         match u64::try_from(self.seed) {

@@ -5,6 +5,7 @@
 
 mod bench;
 mod ci;
+mod clients;
 mod error;
 mod synth_model;
 mod tidy;
@@ -31,6 +32,8 @@ enum Task {
     Ci,
     /// Check the rules of the repository that compilers do not know
     Tidy,
+    /// Ask the server as the official Python clients do
+    Clients,
     /// Write a synthetic Qwen3-MoE model
     SynthModel(synth_model::Args),
     /// Compare the speed with llama.cpp and `ik_llama.cpp`
@@ -43,6 +46,7 @@ fn main() -> ExitCode {
     let result = match Args::parse().task {
         Task::Ci => Workspace::find().and_then(|workspace| ci::run(&workspace)),
         Task::Tidy => Workspace::find().and_then(|workspace| tidy::run(&workspace)),
+        Task::Clients => Workspace::find().and_then(|workspace| clients::run(&workspace)),
         Task::SynthModel(args) => synth_model::run(&args),
         Task::Bench(args) => bench::run(&args),
         Task::VerifyModel(args) => {

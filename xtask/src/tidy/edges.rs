@@ -24,7 +24,7 @@ struct Place {
     others: Option<&'static [&'static str]>,
 }
 
-const PICTURE: [Place; 12] = [
+const PICTURE: [Place; 13] = [
     Place {
         name: "gguf-format",
         ours: &[],
@@ -115,6 +115,30 @@ const PICTURE: [Place; 12] = [
         others: Some(&["thiserror", "xxhash-rust"]),
     },
     Place {
+        name: "apr-server",
+        ours: &[
+            "quant-kernels",
+            "apr-sampler",
+            "apr-tokenizer",
+            "moe-model",
+            "apr-generate",
+            "apr-reply-parser",
+        ],
+        others: Some(&[
+            "axum",
+            "bytes",
+            "http-body",
+            "http-body-util",
+            "hyper",
+            "hyper-util",
+            "serde_json",
+            "subtle",
+            "thiserror",
+            "tokio",
+            "tracing",
+        ]),
+    },
+    Place {
         name: "apr-cli",
         ours: &[
             "gguf-format",
@@ -124,6 +148,7 @@ const PICTURE: [Place; 12] = [
             "moe-model",
             "apr-generate",
             "apr-reply-parser",
+            "apr-server",
             "type-mix",
             "model-tools",
         ],

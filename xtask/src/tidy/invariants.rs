@@ -29,7 +29,7 @@ const LIBRARIES: [&str; 10] = [
     "model-tools",
 ];
 
-const INVARIANTS: [Invariant; 6] = [
+const INVARIANTS: [Invariant; 7] = [
     Invariant {
         crates: &LIBRARIES,
         except: &[],
@@ -116,6 +116,23 @@ const INVARIANTS: [Invariant; 6] = [
         except: &[],
         words: &["std::arch", "core::arch", "is_x86_feature_detected!"],
         message: "instruction sets are the business of quant-kernels",
+    },
+    Invariant {
+        crates: &["apr-server"],
+        except: &[],
+        words: &[
+            "println!",
+            "eprintln!",
+            "process::exit",
+            "std::env",
+            "std::fs",
+            "fs::",
+            "File::open",
+            "thread::spawn",
+            "thread::Builder",
+            "process::Command",
+        ],
+        message: "the server speaks HTTP and does nothing else",
     },
 ];
 

@@ -1,0 +1,36 @@
+//! What the server says of its work, on stderr.
+
+use clap::ValueEnum;
+use tracing::Level;
+
+use crate::{args::QuietArgs, terminal};
+
+/// How a line of the log looks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(super) enum LogFormat {
+    /// For people
+    Text,
+    /// One JSON object a line
+    Json,
+}
+
+/// Begins to write the log; with `--quiet` only what goes wrong.
+pub(super) fn begin(format: LogFormat, quiet: QuietArgs) {
+    let level = if quiet.quiet {
+        Level::WARN
+    } else {
+        Level::INFO
+    };
+    let log = tracing_subscriber::fmt()
+        .with_writer(std::io::stderr)
+        .with_max_level(level)
+        .with_target(false)
+        .with_ansi(terminal::stderr_has_colour());
+    let begun = match format {
+        LogFormat::Text => log.try_init(),
+        LogFormat::Json => log.json().flatten_event(true).try_init(),
+    };
+    if let Err(error) = begun {
+        terminal::say(format_args!("note: no log can be written: {error}"));
+    }
+}

@@ -1,0 +1,351 @@
+//! From a conversation to a prompt.
+//!
+//! Only the template writes control tokens: what stands in messages, tools and options is
+//! text, whatever it looks like.
+
+use reply_parser::{ReplyFormat, Tool};
+use serde_json::{Map, Value};
+use tokenizer::{ChatPrompt, Content, Message, SpecialTokens, Tokenizer};
+
+use crate::{
+    api_error::ApiError,
+    fields::{Fields, wrong_type},
+    model::ServedModel,
+};
+
+/// Who may speak, and what templates call them.
+const ROLES: [(&str, &str); 5] = [
+    ("system", "system"),
+    ("developer", "system"),
+    ("user", "user"),
+    ("assistant", "assistant"),
+    ("tool", "tool"),
+];
+
+/// How long a thought may be for each effort; `None` is no thought at all.
+const EFFORTS: [(&str, Option<usize>); 6] = [
+    ("none", None),
+    ("minimal", Some(256)),
+    ("low", Some(1024)),
+    ("medium", Some(4096)),
+    ("high", Some(usize::MAX)),
+    ("xhigh", Some(usize::MAX)),
+];
+
+/// A conversation, and what is to be made of it.
+#[derive(Debug, Default)]
+pub(crate) struct Chat {
+    pub(crate) messages: Vec<Message>,
+    /// As templates want them.
+    pub(crate) tools: Option<Value>,
+    /// Further variables of the template.
+    pub(crate) options: Map<String, Value>,
+    /// Whether the prompt ends where the answer begins.
+    pub(crate) is_open: bool,
+    pub(crate) thinking_budget: Option<usize>,
+    /// Whether thoughts stay in the answer.
+    pub(crate) keeps_thoughts: bool,
+}
+
+impl Chat {
+    /// Reads the fields of a chat completion that say what the prompt is.
+    pub(crate) fn read(fields: &mut Fields) -> Result<Self, ApiError> {
+        let items = fields.required("messages")?;
+        let mut chat = Self {
+            messages: messages(items)?,
+            is_open: fields.bool("add_generation_prompt")?.unwrap_or(true),
+            ..Self::default()
+        };
+        chat.read_tools(fields)?;
+        chat.read_thinking(fields)?;
+        let more = fields.object("chat_template_kwargs")?;
+        if let Some(more) = more {
+            chat.options.extend(more.into_map());
+        }
+        Ok(chat)
+    }
+
+    fn read_tools(&mut self, fields: &mut Fields) -> Result<(), ApiError> {
+        let tools = fields.array("tools")?.filter(|tools| !tools.is_empty());
+        let path = fields.path("tool_choice");
+        let is_used = match fields.value("tool_choice") {
+            None => true,
+            Some(Value::String(choice)) if choice == "auto" => true,
+            Some(Value::String(choice)) if choice == "none" => false,
+            Some(Value::String(choice)) if choice != "required" => {
+                return Err(ApiError::invalid(path, "expected auto or none"));
+            }
+            Some(_) => {
+                let why = "only auto and none are supported: a model cannot be made to call";
+                return Err(ApiError::unsupported(path, why));
+            }
+        };
+        fields.refuse("functions", &[], "use tools instead")?;
+        fields.refuse(
+            "function_call",
+            &["auto".into(), "none".into()],
+            "use tools instead",
+        )?;
+        self.tools = tools.filter(|_| is_used).map(Value::Array);
+        if let Some(tools) = &self.tools {
+            Tool::list(tools).map_err(|error| ApiError::invalid("tools", error.to_string()))?;
+        }
+        Ok(())
+    }
+
+    fn read_thinking(&mut self, fields: &mut Fields) -> Result<(), ApiError> {
+        if let Some(effort) = fields.string("reasoning_effort")? {
+            let path = fields.path("reasoning_effort");
+            self.set_effort(&effort, &path)?;
+        }
+        if let Some(is_on) = fields.bool("enable_thinking")? {
+            self.options
+                .insert("enable_thinking".to_owned(), is_on.into());
+        }
+        for name in ["thinking_budget", "thinking_budget_tokens"] {
+            let budget = fields.integer(name, -1..=i64::MAX)?;
+            // -1 is no budget, as in llama-server.
+            let budget = budget.and_then(|budget| usize::try_from(budget).ok());
+            self.thinking_budget = budget.or(self.thinking_budget);
+        }
+        self.keeps_thoughts = match fields.string("reasoning_format")?.as_deref() {
+            None | Some("auto" | "deepseek") => false,
+            Some("none") => true,
+            Some(_) => {
+                let path = fields.path("reasoning_format");
+                return Err(ApiError::invalid(path, "expected auto, deepseek or none"));
+            }
+        };
+        Ok(())
+    }
+
+    /// Says how much is to be thought.
+    pub(crate) fn set_effort(&mut self, effort: &str, path: &str) -> Result<(), ApiError> {
+        let Some((_, budget)) = EFFORTS.iter().find(|(name, _)| *name == effort) else {
+            let names: Vec<_> = EFFORTS.iter().map(|(name, _)| *name).collect();
+            let message = format!("expected one of {}", names.join(", "));
+            return Err(ApiError::invalid(path, message));
+        };
+        self.thinking_budget = budget.filter(|&budget| budget < usize::MAX);
+        let is_on = budget.is_some();
+        self.options
+            .insert("enable_thinking".to_owned(), is_on.into());
+        self.options
+            .insert("reasoning_effort".to_owned(), effort.into());
+        Ok(())
+    }
+
+    /// Renders the conversation, and says how the reply to it is read.
+    pub(crate) fn render(
+        &self,
+        model: &ServedModel,
+    ) -> Result<(ChatPrompt, ReplyFormat), ApiError> {
+        let (Some(template), Some(source)) = (&model.template, model.tokenizer.chat_template())
+        else {
+            let message = "this model has no chat template, so it cannot chat";
+            let status = axum::http::StatusCode::BAD_REQUEST;
+            return Err(ApiError::new(status, message).code("no_chat_template"));
+        };
+        let messages = self.shaped_messages(source);
+        let prompt = model.tokenizer.encode_chat(
+            template,
+            &messages,
+            self.tools.as_ref(),
+            &self.options,
+            self.is_open,
+        )?;
+        let tools = self.tools.as_ref().map_or(Ok(Vec::new()), Tool::list);
+        let tools = tools.map_err(|error| ApiError::invalid("tools", error.to_string()))?;
+        let mut format = ReplyFormat::of_template(source, &prompt.text, tools);
+        if self.keeps_thoughts {
+            format.reasoning = None;
+        }
+        Ok((prompt, format))
+    }
+
+    /// Returns the messages with the arguments of their calls in the shape that the template
+    /// writes as the model did, so that the cache holds.
+    fn shaped_messages(&self, source: &str) -> Vec<Message> {
+        let format = ReplyFormat::of_template(source, "", Vec::new());
+        let mut messages = self.messages.clone();
+        let calls = messages
+            .iter_mut()
+            .filter_map(|message| message.tool_calls.as_mut());
+        for call in calls.flatten() {
+            let arguments = call
+                .get_mut("function")
+                .and_then(|it| it.get_mut("arguments"));
+            if let Some(arguments) = arguments
+                && let Some(text) = arguments.as_str()
+            {
+                *arguments = format.template_arguments(text);
+            }
+        }
+        messages
+    }
+}
+
+/// Encodes a text that is continued as it is. What looks like a control token is text.
+pub(crate) fn text_prompt(tokenizer: &Tokenizer, text: &str) -> Vec<u32> {
+    let begin = tokenizer.bos().filter(|_| tokenizer.adds_bos());
+    let mut ids: Vec<u32> = begin.into_iter().collect();
+    ids.extend(tokenizer.encode(text, SpecialTokens::AsText));
+    ids
+}
+
+fn messages(value: Value) -> Result<Vec<Message>, ApiError> {
+    let Value::Array(items) = value else {
+        return Err(wrong_type("messages", "an array", &value));
+    };
+    if items.is_empty() {
+        return Err(ApiError::invalid(
+            "messages",
+            "expected at least one message",
+        ));
+    }
+    let message = |(idx, item)| message(item, &format!("messages[{idx}]"));
+    items.into_iter().enumerate().map(message).collect()
+}
+
+fn message(item: Value, path: &str) -> Result<Message, ApiError> {
+    if !item.is_object() {
+        return Err(wrong_type(path, "an object", &item));
+    }
+    let Some(role) = item.get("role") else {
+        return Err(ApiError::invalid(format!("{path}.role"), "is required"));
+    };
+    let found = role
+        .as_str()
+        .and_then(|role| ROLES.iter().find(|(name, _)| *name == role));
+    let Some((_, role)) = found else {
+        let message = "expected system, developer, user, assistant or tool";
+        return Err(ApiError::invalid(format!("{path}.role"), message));
+    };
+    // What the library says would quote the message.
+    let read = serde_json::from_value::<Message>(item);
+    let mut message = read.map_err(|_| {
+        let expected = "expected a message: content, reasoning_content, tool_call_id and name \
+            are strings, tool_calls is an array";
+        ApiError::invalid(path, expected).code("invalid_type")
+    })?;
+    (*role).clone_into(&mut message.role);
+    if let Some(Content::Parts(parts)) = &message.content {
+        message.content = Some(Content::Text(joined(parts, path)?));
+    }
+    if message.tool_calls.as_ref().is_some_and(Vec::is_empty) {
+        message.tool_calls = None;
+    }
+    Ok(message)
+}
+
+/// Joins the parts of a content, which are texts, line by line.
+fn joined(parts: &[Value], path: &str) -> Result<String, ApiError> {
+    let mut text = String::new();
+    for (idx, part) in parts.iter().enumerate() {
+        let path = format!("{path}.content[{idx}]");
+        let kind = part.get("type").and_then(Value::as_str);
+        let field = match kind {
+            Some("text" | "input_text" | "output_text") => "text",
+            Some("refusal") => "refusal",
+            _ => {
+                let why = "only text is understood, no images, sounds or files";
+                return Err(ApiError::unsupported(format!("{path}.type"), why));
+            }
+        };
+        let Some(piece) = part.get(field).and_then(Value::as_str) else {
+            return Err(ApiError::invalid(
+                format!("{path}.{field}"),
+                "expected a string",
+            ));
+        };
+        if idx > 0 {
+            text.push('\n');
+        }
+        text.push_str(piece);
+    }
+    Ok(text)
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn read(body: Value) -> Result<Chat, ApiError> {
+        Chat::read(&mut Fields::of_body(body).unwrap())
+    }
+
+    fn param(body: Value) -> Value {
+        read(body).unwrap_err().to_json()["error"]["param"].take()
+    }
+
+    #[test]
+    fn parts_are_lines_and_developers_are_the_system() {
+        let chat = read(json!({"messages": [
+            {"role": "developer", "content": [{"type": "text", "text": "a"}, {"type": "text", "text": "b"}]},
+            {"role": "user", "content": "c"},
+        ]}));
+        let messages = chat.unwrap().messages;
+        assert_eq!(messages[0], Message::new("system", "a\nb"));
+        assert_eq!(messages[1], Message::new("user", "c"));
+    }
+
+    #[test]
+    fn what_is_no_conversation_is_named_by_its_place() {
+        let user = json!({"role": "user", "content": "x"});
+        assert_eq!(param(json!({})), "messages");
+        assert_eq!(param(json!({"messages": []})), "messages");
+        assert_eq!(param(json!({"messages": [user, 3]})), "messages[1]");
+        assert_eq!(
+            param(json!({"messages": [{"content": "x"}]})),
+            "messages[0].role"
+        );
+        assert_eq!(
+            param(json!({"messages": [{"role": "god"}]})),
+            "messages[0].role"
+        );
+        assert_eq!(
+            param(json!({"messages": [{"role": "user", "content": 3}]})),
+            "messages[0]"
+        );
+        let image = json!({"role": "user", "content": [{"type": "image_url", "image_url": "x"}]});
+        assert_eq!(
+            param(json!({"messages": [image]})),
+            "messages[0].content[0].type"
+        );
+    }
+
+    #[test]
+    fn a_model_can_be_kept_from_calling_but_not_made_to_call() {
+        let tools = json!([{"type": "function", "function": {"name": "f"}}]);
+        let body = |choice: Value| {
+            let messages = json!([{"role": "user", "content": "x"}]);
+            json!({"messages": messages, "tools": tools, "tool_choice": choice})
+        };
+        assert!(read(body(json!("auto"))).unwrap().tools.is_some());
+        assert!(read(body(json!("none"))).unwrap().tools.is_none());
+        assert_eq!(param(body(json!("required"))), "tool_choice");
+        assert_eq!(param(body(json!({"type": "function"}))), "tool_choice");
+    }
+
+    #[test]
+    fn an_effort_is_a_switch_and_a_budget() {
+        let body = |effort| {
+            let messages = json!([{"role": "user", "content": "x"}]);
+            json!({"messages": messages, "reasoning_effort": effort})
+        };
+        let none = read(body("none")).unwrap();
+        assert_eq!(
+            (&none.options["enable_thinking"], none.thinking_budget),
+            (&json!(false), None)
+        );
+        let low = read(body("low")).unwrap();
+        assert_eq!(
+            (&low.options["enable_thinking"], low.thinking_budget),
+            (&json!(true), Some(1024))
+        );
+        assert_eq!(read(body("high")).unwrap().thinking_budget, None);
+        assert_eq!(param(body("huge")), "reasoning_effort");
+    }
+}

@@ -1,0 +1,36 @@
+//! How likely tokens were, as answers say it.
+
+use generate::TokenScore;
+use serde_json::{Value, json};
+use tokenizer::Tokenizer;
+
+/// What stands for the logarithm of zero, which JSON cannot write; OpenAI's number.
+const NEVER: f64 = -9999.0;
+
+/// Returns a token as text; bytes that are no whole character become replacements.
+pub(crate) fn piece(tokenizer: &Tokenizer, id: u32) -> String {
+    let bytes = tokenizer.token_bytes(id).unwrap_or_default();
+    String::from_utf8_lossy(bytes).into_owned()
+}
+
+/// Returns a logarithm that JSON can write.
+pub(crate) fn finite(logprob: f64) -> f64 {
+    logprob.max(NEVER)
+}
+
+/// Returns a token with its score as chats have it.
+pub(crate) fn chat_logprob(tokenizer: &Tokenizer, score: &TokenScore) -> Value {
+    let token = |id: u32, logprob: f64| {
+        let bytes = tokenizer.token_bytes(id).unwrap_or_default();
+        json!({
+            "id": id,
+            "token": piece(tokenizer, id),
+            "bytes": bytes,
+            "logprob": finite(logprob),
+        })
+    };
+    let mut own = token(score.id, score.logprob);
+    let top = score.top.iter().map(|top| token(top.id, top.logprob));
+    own["top_logprobs"] = top.collect();
+    own
+}

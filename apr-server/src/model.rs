@@ -1,0 +1,159 @@
+//! A model that is ready, and what is told of it.
+
+use std::{fmt, sync::Arc, time::SystemTime};
+
+use generate::EngineHandle;
+use moe_model::Model;
+use sampler::SamplerConfig;
+use tokenizer::{ChatTemplate, Tokenizer};
+
+use crate::error::ServerError;
+
+/// What clients are told of a model, and what is done where a request says nothing.
+#[derive(Clone, Debug)]
+pub struct ModelFacts {
+    /// Names under which it can be asked for; the first is the one in answers.
+    pub names: Vec<String>,
+    /// What tells its answers from others': model and version of the kernels. The same
+    /// fingerprint and seed give the same text on any machine.
+    pub fingerprint: String,
+    /// The program that serves it, with its version.
+    pub build: String,
+    /// How tokens are drawn where a request does not say; its seed is not used.
+    pub sampler: SamplerConfig,
+    /// The seed where a request does not say; `None` is another one each time.
+    pub seed: Option<u64>,
+    /// Ids of the model, which may be more than those of the tokenizer.
+    pub n_vocab: usize,
+    /// Width of the residual stream.
+    pub n_embd: usize,
+    /// Positions that the model was trained for.
+    pub n_ctx_train: usize,
+    /// Weights.
+    pub n_params: u64,
+    /// Bytes of the file.
+    pub n_bytes: u64,
+}
+
+impl ModelFacts {
+    /// Returns what a model says of itself, with Qwen's way of drawing tokens.
+    #[must_use]
+    pub fn new(name: &str, model: &Model<'_>, fingerprint: &str) -> Self {
+        let config = model.config();
+        Self {
+            names: vec![name.to_owned()],
+            fingerprint: fingerprint.to_owned(),
+            build: format!("apr-server {}", env!("CARGO_PKG_VERSION")),
+            sampler: SamplerConfig::default(),
+            seed: None,
+            n_vocab: config.n_vocab,
+            n_embd: config.n_embd,
+            n_ctx_train: config.n_ctx,
+            n_params: model.weights().n_weights(),
+            n_bytes: 0,
+        }
+    }
+}
+
+/// A model with the engine that works on it.
+pub struct ServedModel {
+    pub(crate) engine: EngineHandle,
+    pub(crate) tokenizer: Arc<Tokenizer>,
+    pub(crate) facts: ModelFacts,
+    /// `None` if the model has none; then there are no chats.
+    pub(crate) template: Option<ChatTemplate>,
+    /// When it became ready, in seconds since 1970.
+    pub(crate) created: u64,
+}
+
+impl ServedModel {
+    /// Joins an engine and its tokenizer.
+    ///
+    /// # Errors
+    /// The tokenizer's chat template cannot be compiled.
+    ///
+    /// # Panics
+    /// If `facts` has no name.
+    pub fn new(
+        engine: EngineHandle,
+        tokenizer: Arc<Tokenizer>,
+        facts: ModelFacts,
+    ) -> Result<Self, ServerError> {
+        assert!(!facts.names.is_empty(), "a model has a name");
+        let template = tokenizer
+            .chat_template()
+            .map(|source| ChatTemplate::with_clock(source, SystemTime::now))
+            .transpose()?;
+        Ok(Self {
+            engine,
+            tokenizer,
+            facts,
+            template,
+            created: seconds_since_1970(),
+        })
+    }
+
+    /// Returns the name in answers.
+    pub(crate) fn name(&self) -> &str {
+        &self.facts.names[0]
+    }
+
+    /// Returns whether a request that asks for `name` means this model.
+    pub(crate) fn is_called(&self, name: &str) -> bool {
+        self.facts.names.iter().any(|own| own == name)
+    }
+}
+
+impl fmt::Debug for ServedModel {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let model = &mut f.debug_struct("ServedModel");
+        model.field("facts", &self.facts).finish_non_exhaustive()
+    }
+}
+
+/// Returns the time as APIs give it.
+pub(crate) fn seconds_since_1970() -> u64 {
+    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
+    now.unwrap_or_default().as_secs()
+}
+
+/// Returns a time in seconds since 1970 as `2026-11-24T22:30:00Z`.
+pub(crate) fn rfc3339(seconds: u64) -> String {
+    let (days, second) = (seconds / 86_400, seconds % 86_400);
+    // Years begin in March here, so that the leap day is the last one; 719,468 days lie between
+    // the first of March of the year 0 and 1970. An era has 400 years.
+    let days = days + 719_468;
+    let (era, day) = (days / 146_097, days % 146_097);
+    let year = (day - day / 1460 + day / 36_524 - day / 146_096) / 365;
+    let day = day - (365 * year + year / 4 - year / 100);
+    let month = (5 * day + 2) / 153;
+    let day = day - (153 * month + 2) / 5 + 1;
+    let (month, is_next_year) = if month < 10 {
+        (month + 3, 0)
+    } else {
+        (month - 9, 1)
+    };
+    let year = era * 400 + year + is_next_year;
+    let (hour, minute, second) = (second / 3600, second / 60 % 60, second % 60);
+    format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}Z")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn days_of_all_kinds_have_their_date() {
+        let cases = [
+            (0, "1970-01-01T00:00:00Z"),
+            (951_782_399, "2000-02-28T23:59:59Z"),
+            (951_782_400, "2000-02-29T00:00:00Z"),
+            (1_709_251_200, "2024-03-01T00:00:00Z"),
+            (1_795_559_029, "2026-11-24T22:23:49Z"),
+            (4_102_444_799, "2099-12-31T23:59:59Z"),
+        ];
+        for (seconds, date) in cases {
+            assert_eq!(rfc3339(seconds), date);
+        }
+    }
+}

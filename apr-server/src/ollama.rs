@@ -1,0 +1,77 @@
+//! Ollama's API: chats and texts as lines of JSON, and what its clients ask about models.
+//!
+//! Streams are on unless a request turns them off, and lengths have no limit but the context.
+//! Settings that choose hardware are accepted and mean nothing here.
+
+mod answer;
+mod models;
+mod request;
+
+use axum::response::Response;
+use serde_json::json;
+
+pub(crate) use self::models::{show, tags, version};
+use self::{
+    answer::{Form, Lines},
+    request::Request,
+};
+use crate::{
+    api_error::ApiError,
+    call::{Call, blocking},
+    completion::{Running, Update, stream},
+    openai::check_queue,
+    routes::json as json_response,
+};
+
+const LINES: &str = "application/x-ndjson";
+
+/// `POST /api/chat`
+pub(crate) async fn chat(call: Call) -> Result<Response, ApiError> {
+    in_own_form(answer(call, Form::Chat).await)
+}
+
+/// `POST /api/generate`
+pub(crate) async fn generate(call: Call) -> Result<Response, ApiError> {
+    in_own_form(answer(call, Form::Text).await)
+}
+
+async fn answer(call: Call, form: Form) -> Result<Response, ApiError> {
+    check_queue(&call.app)?;
+    // `curl -d` calls its JSON a form, and Ollama's manual asks that way.
+    let (app, body) = call.json_of_any_type().await?;
+    let of_reader = app.clone();
+    let request = blocking(move || Request::read(body, form, of_reader.model()?)).await?;
+    let Some(job) = request.job else {
+        return Ok(json_response(&answer::nothing(form, app.model()?)));
+    };
+    let running = Running::start(&app, job)?;
+    let lines = Lines::new(form);
+    match request.is_streamed {
+        true => Ok(stream(running, lines, LINES)),
+        false => whole(running, lines).await,
+    }
+}
+
+async fn whole(mut running: Running, mut lines: Lines) -> Result<Response, ApiError> {
+    let mut last = None;
+    while let Some(update) = running.next().await? {
+        match update {
+            Update::Token { events, .. } => lines.collect(events),
+            Update::Ended { events, end, .. } => {
+                lines.collect(events);
+                last = Some(end);
+            }
+            _ => {}
+        }
+    }
+    let finish = last.map_or(reply_parser::FinishReason::Stop, |end| end.finish);
+    Ok(json_response(&lines.last(finish, &running)))
+}
+
+/// Errors are a text here.
+fn in_own_form(answer: Result<Response, ApiError>) -> Result<Response, ApiError> {
+    answer.or_else(|error| {
+        let body = json!({"error": error.message()});
+        Ok(error.into_response_of(&body))
+    })
+}

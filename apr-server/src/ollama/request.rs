@@ -1,0 +1,216 @@
+//! Reading a chat or a text.
+
+use serde_json::{Value, json};
+use tokenizer::Message;
+
+use super::{answer::Form, models::check_model};
+use crate::{
+    api_error::ApiError,
+    completion::{Chat, Generation, Job, Settings, Work, n_predict, text_prompt},
+    fields::Fields,
+    model::ServedModel,
+    random,
+};
+
+/// A request that was read.
+pub(super) struct Request {
+    /// `None` if there is nothing to answer: clients ask so to have a model loaded.
+    pub(super) job: Option<Job>,
+    pub(super) is_streamed: bool,
+}
+
+/// Settings that choose hardware or what is reserved. A prompt that does not fit is an error
+/// in any case, so a smaller context changes no answer.
+const HARDWARE: [&str; 12] = [
+    "num_ctx",
+    "num_batch",
+    "num_gpu",
+    "num_thread",
+    "num_keep",
+    "main_gpu",
+    "low_vram",
+    "f16_kv",
+    "use_mmap",
+    "use_mlock",
+    "vocab_only",
+    "numa",
+];
+
+impl Request {
+    pub(super) fn read(body: Value, form: Form, model: &ServedModel) -> Result<Self, ApiError> {
+        let mut fields = Fields::of_body(body)?;
+        check_model(&mut fields, model)?;
+        let is_streamed = fields.bool("stream")?.unwrap_or(true);
+        fields.value("keep_alive");
+        let no_format = [json!("")];
+        fields.refuse("format", &no_format, "only text is supported")?;
+        fields.refuse("images", &[json!([])], "only text is understood")?;
+        let settings = settings(&mut fields, model)?;
+        let (chat, raw) = match form {
+            Form::Chat => (chat(&mut fields)?, None),
+            Form::Text => text(&mut fields)?,
+        };
+        fields.finish()?;
+        let prompt = match (chat, raw) {
+            (_, Some(text)) => Some((text_prompt(&model.tokenizer, &text), None)),
+            (Some(chat), None) => {
+                let (prompt, format) = chat.render(model)?;
+                Some((prompt.ids, Some((format, chat.thinking_budget))))
+            }
+            (None, None) => None,
+        };
+        let job = prompt.map(|(ids, of_chat)| {
+            let (format, thinking_budget) = of_chat.unwrap_or_default();
+            let generation = Generation {
+                settings,
+                n_top: None,
+                n_top_prompt: None,
+                thinking_budget,
+                is_single_call: false,
+                format,
+                id: random::id("ollama"),
+            };
+            Job {
+                prompts: vec![ids],
+                param: if form == Form::Chat {
+                    "messages"
+                } else {
+                    "prompt"
+                },
+                work: Work::Generate(Box::new(generation)),
+            }
+        });
+        Ok(Self { job, is_streamed })
+    }
+}
+
+fn settings(fields: &mut Fields, model: &ServedModel) -> Result<Settings, ApiError> {
+    let options = fields.object("options")?;
+    let mut options = match options {
+        Some(options) => options,
+        None => Fields::of(json!({}), "options")?,
+    };
+    for name in HARDWARE {
+        options.value(name);
+    }
+    options.refuse("n", &[json!(1)], "there is one answer")?;
+    options.refuse(
+        "penalize_newline",
+        &[json!(true)],
+        "all tokens are penalised alike",
+    )?;
+    options.refuse("tfs_z", &[json!(1), json!(1.0)], "is not supported")?;
+    let mut settings = Settings::read(&mut options, model)?;
+    settings.n_predict = n_predict(&mut options, &["num_predict"])?;
+    options.finish()?;
+    Ok(settings)
+}
+
+/// Reads a conversation; `None` if there is no message.
+fn chat(fields: &mut Fields) -> Result<Option<Chat>, ApiError> {
+    let mut messages = fields.array("messages")?.unwrap_or_default();
+    for message in &mut messages {
+        adapt(message);
+    }
+    let tools = fields.value("tools").unwrap_or_default();
+    let mut chat = Fields::of_body(json!({"messages": messages, "tools": tools}))?;
+    let is_empty = messages.is_empty();
+    let think = think(fields)?;
+    if is_empty {
+        return Ok(None);
+    }
+    let mut chat = Chat::read(&mut chat)?;
+    apply(think, &mut chat)?;
+    Ok(Some(chat))
+}
+
+/// Brings a message into OpenAI's form: thoughts and the names of tools have other names.
+fn adapt(message: &mut Value) {
+    let Value::Object(fields) = message else {
+        return;
+    };
+    for (own, other) in [("thinking", "reasoning_content"), ("tool_name", "name")] {
+        if let Some(value) = fields.remove(own).filter(|value| !value.is_null()) {
+            fields.insert(other.to_owned(), value);
+        }
+    }
+    // An image would have to be seen, so it must not go unnoticed.
+    let images = fields.remove("images").unwrap_or_default();
+    if images.as_array().is_some_and(|images| !images.is_empty()) {
+        fields.insert("content".to_owned(), json!([{"type": "image"}]));
+    }
+    let calls = fields.get_mut("tool_calls").and_then(Value::as_array_mut);
+    for call in calls.into_iter().flatten() {
+        // Arguments are a map here and a text there.
+        if let Some(arguments) = call.pointer_mut("/function/arguments")
+            && !arguments.is_string()
+        {
+            *arguments = arguments.to_string().into();
+        }
+    }
+}
+
+/// Reads a text: as a message of a chat, or, if it is raw, as it is.
+fn text(fields: &mut Fields) -> Result<(Option<Chat>, Option<String>), ApiError> {
+    let prompt = fields.string("prompt")?.unwrap_or_default();
+    let system = fields.string("system")?.filter(|text| !text.is_empty());
+    let is_raw = fields.bool("raw")?.unwrap_or(false);
+    fields.refuse(
+        "suffix",
+        &[json!("")],
+        "texts are continued at their end alone",
+    )?;
+    fields.refuse("template", &[json!("")], "the template is the model's")?;
+    fields.refuse(
+        "context",
+        &[json!([])],
+        "send the conversation to /api/chat",
+    )?;
+    let think = think(fields)?;
+    if prompt.is_empty() {
+        return Ok((None, None));
+    }
+    if is_raw {
+        return Ok((None, Some(prompt)));
+    }
+    let system = system.map(|text| Message::new("system", text));
+    let mut chat = Chat {
+        messages: system.into_iter().collect(),
+        is_open: true,
+        ..Chat::default()
+    };
+    chat.messages.push(Message::new("user", prompt));
+    apply(think, &mut chat)?;
+    Ok((Some(chat), None))
+}
+
+/// Whether and how much is to be thought.
+enum Think {
+    Unsaid,
+    Switch(bool),
+    Effort(String),
+}
+
+fn think(fields: &mut Fields) -> Result<Think, ApiError> {
+    match fields.value("think") {
+        None => Ok(Think::Unsaid),
+        Some(Value::Bool(is_on)) => Ok(Think::Switch(is_on)),
+        Some(Value::String(effort)) => Ok(Think::Effort(effort)),
+        Some(_) => Err(ApiError::invalid(
+            "think",
+            "expected true, false, low, medium or high",
+        )),
+    }
+}
+
+fn apply(think: Think, chat: &mut Chat) -> Result<(), ApiError> {
+    match think {
+        Think::Unsaid => Ok(()),
+        Think::Switch(is_on) => {
+            chat.options
+                .insert("enable_thinking".to_owned(), is_on.into());
+            Ok(())
+        }
+        Think::Effort(effort) => chat.set_effort(&effort, "think"),
+    }
+}

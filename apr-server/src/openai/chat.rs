@@ -1,0 +1,363 @@
+//! `POST /v1/chat/completions`
+
+use axum::response::Response;
+use reply_parser::{Reply, ReplyEvent};
+use serde_json::{Map, Value, json};
+
+use super::{Envelope, Streaming, check_model, check_queue};
+use crate::{
+    api_error::ApiError,
+    call::{Call, blocking},
+    completion::{
+        Chat, Generation, Job, Running, Settings, Update, Work, Writer, chat_logprob, n_predict,
+        seconds_to_ms, stream, timings, usage,
+    },
+    fields::Fields,
+    frames::{self, DONE},
+    model::ServedModel,
+    random,
+    routes::json as json_response,
+};
+
+/// The most alternatives that are told for a token.
+pub(crate) const MAX_TOP: usize = 20;
+
+/// A request that was read.
+struct Request {
+    job: Job,
+    streaming: Streaming,
+    envelope: Envelope,
+}
+
+/// Answers a chat.
+pub(crate) async fn chat(call: Call) -> Result<Response, ApiError> {
+    check_queue(&call.app)?;
+    let (app, body) = call.json().await?;
+    let of_reader = app.clone();
+    let request = blocking(move || read(body, of_reader.model()?)).await?;
+    let running = Running::start(&app, request.job)?;
+    if request.streaming.is_on {
+        let writer = Chunks {
+            envelope: request.envelope,
+            streaming: request.streaming,
+        };
+        return Ok(stream(running, writer, "text/event-stream"));
+    }
+    whole(running, &request.envelope).await
+}
+
+fn read(body: Value, model: &ServedModel) -> Result<Request, ApiError> {
+    let mut fields = Fields::of_body(body)?;
+    check_model(&mut fields, model)?;
+    let chat = Chat::read(&mut fields)?;
+    let streaming = Streaming::read(&mut fields)?;
+    let mut settings = Settings::read(&mut fields, model)?;
+    let lengths = ["max_completion_tokens", "max_tokens", "n_predict"];
+    settings.n_predict = n_predict(&mut fields, &lengths)?;
+    let n_top = top(&mut fields)?;
+    let is_parallel = fields.bool("parallel_tool_calls")?.unwrap_or(true);
+    refuse(&mut fields)?;
+    fields.finish()?;
+    let (prompt, format) = chat.render(model)?;
+    let id = random::id("chatcmpl");
+    let envelope = Envelope::new(id.clone(), "chat.completion", model);
+    let generation = Generation {
+        settings,
+        n_top,
+        n_top_prompt: None,
+        thinking_budget: chat.thinking_budget,
+        is_single_call: !is_parallel,
+        format,
+        id,
+    };
+    Ok(Request {
+        job: Job {
+            prompts: vec![prompt.ids],
+            param: "messages",
+            work: Work::Generate(Box::new(generation)),
+        },
+        streaming,
+        envelope,
+    })
+}
+
+fn top(fields: &mut Fields) -> Result<Option<usize>, ApiError> {
+    let is_on = fields.bool("logprobs")?.unwrap_or(false);
+    let path = fields.path("top_logprobs");
+    let n_top = fields.count("top_logprobs", MAX_TOP)?;
+    match n_top {
+        Some(n) if n > 0 && !is_on => Err(ApiError::invalid(path, "needs logprobs")),
+        _ => Ok(is_on.then_some(n_top.unwrap_or(0))),
+    }
+}
+
+/// Refuses what the API has and this server has not.
+fn refuse(fields: &mut Fields) -> Result<(), ApiError> {
+    let text = json!({"type": "text"});
+    fields.refuse("response_format", &[text], "only text is supported")?;
+    fields.refuse("modalities", &[json!(["text"])], "only text is supported")?;
+    fields.refuse("audio", &[], "only text is supported")?;
+    fields.refuse("web_search_options", &[], "nothing is fetched")?;
+    fields.refuse("verbosity", &[json!("medium")], "is not supported")?;
+    // A guess at the answer, to be faster; the answer is the same.
+    fields.value("prediction");
+    Ok(())
+}
+
+/// Answers with everything at once.
+async fn whole(mut running: Running, envelope: &Envelope) -> Result<Response, ApiError> {
+    let n_choices = running.job().n_choices();
+    let mut choices: Vec<Whole> = (0..n_choices).map(|_| Whole::default()).collect();
+    while let Some(update) = running.next().await? {
+        let model = running.model()?;
+        match update {
+            Update::Token {
+                choice,
+                events,
+                score,
+            } => {
+                choices[choice].reply.extend(events);
+                let score = score.map(|score| chat_logprob(&model.tokenizer, &score));
+                choices[choice].scores.extend(score);
+            }
+            Update::Ended {
+                choice,
+                events,
+                end,
+            } => {
+                choices[choice].reply.extend(events);
+                choices[choice].finish = end.finish.as_str();
+            }
+            _ => {}
+        }
+    }
+    let has_scores = has_scores(&running);
+    let choices = choices.into_iter().enumerate();
+    let choices = choices.map(|(idx, choice)| choice.into_json(idx, has_scores));
+    let mut body = envelope.with(&choices.collect::<Vec<_>>());
+    let figures = running.all_figures();
+    body["usage"] = usage(&figures, running.job().n_per_prompt());
+    body["timings"] = timings(running.figures(0), running.model()?);
+    Ok(json_response(&body))
+}
+
+fn has_scores(running: &Running) -> bool {
+    match &running.job().work {
+        Work::Generate(generation) => generation.n_top.is_some(),
+        Work::Embed => false,
+    }
+}
+
+/// A choice that is being collected.
+#[derive(Debug, Default)]
+struct Whole {
+    reply: Reply,
+    scores: Vec<Value>,
+    finish: &'static str,
+}
+
+impl Whole {
+    fn into_json(self, idx: usize, has_scores: bool) -> Value {
+        let mut message = Map::new();
+        message.insert("role".to_owned(), "assistant".into());
+        let has_calls = !self.reply.tool_calls.is_empty();
+        let content = match self.reply.content {
+            content if content.is_empty() && has_calls => Value::Null,
+            content => content.into(),
+        };
+        message.insert("content".to_owned(), content);
+        message.insert("refusal".to_owned(), Value::Null);
+        if let Some(reasoning) = self.reply.reasoning {
+            message.insert("reasoning_content".to_owned(), reasoning.into());
+        }
+        if has_calls {
+            let call = |call: &reply_parser::ToolCall| {
+                json!({
+                    "id": call.id,
+                    "type": "function",
+                    "function": {"name": call.name, "arguments": call.arguments},
+                })
+            };
+            let calls = self.reply.tool_calls.iter().map(call);
+            message.insert("tool_calls".to_owned(), calls.collect());
+        }
+        let scores = has_scores.then(|| json!({"content": self.scores, "refusal": null}));
+        json!({
+            "index": idx,
+            "message": message,
+            "logprobs": scores,
+            "finish_reason": self.finish,
+        })
+    }
+}
+
+/// Writes chunks.
+struct Chunks {
+    envelope: Envelope,
+    streaming: Streaming,
+}
+
+impl Chunks {
+    fn chunk(&self, choices: &[Value]) -> Value {
+        let mut chunk = self.envelope.with(choices);
+        chunk["object"] = "chat.completion.chunk".into();
+        if self.streaming.has_usage {
+            chunk["usage"] = Value::Null;
+        }
+        chunk
+    }
+
+    fn write(&self, choice: usize, delta: &Value, scores: &Value, out: &mut String) {
+        let choice = json!({
+            "index": choice,
+            "delta": delta,
+            "logprobs": scores,
+            "finish_reason": null,
+        });
+        frames::event(&self.chunk(&[choice]), out);
+    }
+
+    /// Writes a chunk for each event; the scores go with the first one.
+    fn write_events(
+        &self,
+        choice: usize,
+        events: Vec<ReplyEvent>,
+        mut scores: Value,
+        out: &mut String,
+    ) {
+        for event in events {
+            if let Some(delta) = delta(event) {
+                self.write(choice, &delta, &scores.take(), out);
+            }
+        }
+        if !scores.is_null() {
+            self.write(choice, &json!({}), &scores, out);
+        }
+    }
+}
+
+fn delta(event: ReplyEvent) -> Option<Value> {
+    let call = |index: usize, fields: Value| {
+        let mut call = fields;
+        call["index"] = index.into();
+        json!({"tool_calls": [call]})
+    };
+    match event {
+        ReplyEvent::Reasoning(text) => Some(json!({"reasoning_content": text})),
+        ReplyEvent::Content(text) => Some(json!({"content": text})),
+        ReplyEvent::ToolCallStart { index, id, name } => {
+            let function = json!({"name": name, "arguments": ""});
+            let fields = json!({"id": id, "type": "function", "function": function});
+            Some(call(index, fields))
+        }
+        ReplyEvent::ToolCallArguments { index, fragment } => {
+            Some(call(index, json!({"function": {"arguments": fragment}})))
+        }
+        _ => None,
+    }
+}
+
+impl Writer for Chunks {
+    fn begin(&mut self, running: &Running, out: &mut String) {
+        for choice in 0..running.job().n_choices() {
+            let delta = json!({"role": "assistant", "content": ""});
+            self.write(choice, &delta, &Value::Null, out);
+        }
+    }
+
+    fn update(&mut self, running: &Running, update: Update, out: &mut String) {
+        match update {
+            Update::Progress {
+                choice,
+                n_total,
+                n_cached,
+                n_done,
+                time,
+            } if self.streaming.has_progress => {
+                let choice = json!({"index": choice, "delta": {}, "finish_reason": null});
+                let mut chunk = self.chunk(&[choice]);
+                chunk["prompt_progress"] = json!({
+                    "total": n_total,
+                    "cache": n_cached,
+                    "processed": n_done,
+                    "time_ms": seconds_to_ms(time),
+                });
+                frames::event(&chunk, out);
+            }
+            Update::Token {
+                choice,
+                events,
+                score,
+            } => {
+                let score = score.zip(running.model().ok());
+                let scores = score.map_or(Value::Null, |(score, model)| {
+                    json!({"content": [chat_logprob(&model.tokenizer, &score)], "refusal": null})
+                });
+                self.write_events(choice, events, scores, out);
+            }
+            Update::Ended {
+                choice: idx,
+                events,
+                end,
+            } => {
+                self.write_events(idx, events, Value::Null, out);
+                let choice = json!({
+                    "index": idx,
+                    "delta": {},
+                    "logprobs": null,
+                    "finish_reason": end.finish.as_str(),
+                });
+                let mut chunk = self.chunk(&[choice]);
+                if let Ok(model) = running.model() {
+                    chunk["timings"] = timings(running.figures(idx), model);
+                }
+                frames::event(&chunk, out);
+            }
+            Update::Progress { .. } | Update::PromptScores { .. } | Update::Embedding { .. } => {}
+        }
+    }
+
+    fn end(&mut self, running: &Running, out: &mut String) {
+        if self.streaming.has_usage {
+            let mut chunk = self.chunk(&[]);
+            let figures = running.all_figures();
+            chunk["usage"] = usage(&figures, running.job().n_per_prompt());
+            frames::event(&chunk, out);
+        }
+        out.push_str(DONE);
+    }
+
+    fn fail(&mut self, error: &ApiError, out: &mut String) {
+        frames::event(&error.to_json(), out);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn calls_and_thoughts_have_fields_of_their_own() {
+        let mut choice = Whole {
+            finish: "tool_calls",
+            ..Whole::default()
+        };
+        choice.reply.extend([
+            ReplyEvent::Reasoning("so".to_owned()),
+            ReplyEvent::ToolCallStart {
+                index: 0,
+                id: "call_1".to_owned(),
+                name: "f".to_owned(),
+            },
+            ReplyEvent::ToolCallArguments {
+                index: 0,
+                fragment: "{}".to_owned(),
+            },
+        ]);
+        let choice = choice.into_json(0, false);
+        assert_eq!(choice["message"]["content"], Value::Null);
+        assert_eq!(choice["message"]["reasoning_content"], "so");
+        let call = &choice["message"]["tool_calls"][0];
+        assert_eq!(call["function"], json!({"name": "f", "arguments": "{}"}));
+    }
+}

@@ -1,0 +1,122 @@
+//! `POST /v1/embeddings`
+//!
+//! The mean of a text's hidden states after the final norm, at unit length. A model that was
+//! trained to continue texts gives vectors that compare texts roughly; those of a model that
+//! was trained for it are better.
+
+use axum::response::Response;
+use serde_json::{Value, json};
+
+use super::{check_model, check_queue, prompts};
+use crate::{
+    api_error::ApiError,
+    call::{Call, blocking},
+    completion::{Job, Running, Update, Work, usage},
+    fields::Fields,
+    model::ServedModel,
+    routes::json as json_response,
+};
+
+const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+
+/// Answers texts with vectors.
+pub(crate) async fn embeddings(call: Call) -> Result<Response, ApiError> {
+    check_queue(&call.app)?;
+    let (app, body) = call.json().await?;
+    let of_reader = app.clone();
+    let (job, is_base64) = blocking(move || read(body, of_reader.model()?)).await?;
+    let mut running = Running::start(&app, job)?;
+    let mut data = vec![Value::Null; running.job().n_choices()];
+    while let Some(update) = running.next().await? {
+        if let Update::Embedding { choice, values } = update {
+            let values = normalised(&values);
+            let embedding = match is_base64 {
+                true => base64(&values).into(),
+                false => Value::from(values),
+            };
+            data[choice] = json!({"object": "embedding", "index": choice, "embedding": embedding});
+        }
+    }
+    let usage = usage(&running.all_figures(), 1);
+    Ok(json_response(&json!({
+        "object": "list",
+        "data": data,
+        "model": running.model()?.name(),
+        "usage": {"prompt_tokens": usage["prompt_tokens"], "total_tokens": usage["total_tokens"]},
+    })))
+}
+
+fn read(body: Value, model: &ServedModel) -> Result<(Job, bool), ApiError> {
+    let mut fields = Fields::of_body(body)?;
+    check_model(&mut fields, model)?;
+    let inputs = prompts::read(fields.required("input")?, "input", model)?;
+    let is_base64 = match fields.string("encoding_format")?.as_deref() {
+        None | Some("float") => false,
+        Some("base64") => true,
+        Some(_) => {
+            return Err(ApiError::invalid(
+                "encoding_format",
+                "expected float or base64",
+            ));
+        }
+    };
+    let own = [json!(model.facts.n_embd)];
+    let why = "vectors have the width of the model";
+    fields.refuse("dimensions", &own, why)?;
+    fields.finish()?;
+    let job = Job {
+        prompts: inputs.into_iter().map(|input| input.ids).collect(),
+        param: "input",
+        work: Work::Embed,
+    };
+    Ok((job, is_base64))
+}
+
+/// Returns a vector of the same direction and of length 1; one without length stays.
+fn normalised(values: &[f32]) -> Vec<f32> {
+    let square: f64 = values.iter().map(|&x| f64::from(x) * f64::from(x)).sum();
+    let scale = if square > 0.0 {
+        square.sqrt().recip()
+    } else {
+        1.0
+    };
+    let scaled = values.iter().map(|&x| (f64::from(x) * scale) as f32);
+    scaled.collect()
+}
+
+/// Returns the bytes of numbers, lowest first, as OpenAI's clients ask for them.
+fn base64(values: &[f32]) -> String {
+    let bytes: Vec<u8> = values.iter().flat_map(|x| x.to_le_bytes()).collect();
+    let mut text = String::with_capacity(bytes.len().div_ceil(3) * 4);
+    for group in bytes.chunks(3) {
+        let byte = |idx: usize| u32::from(group.get(idx).copied().unwrap_or_default());
+        let bits = byte(0) << 16 | byte(1) << 8 | byte(2);
+        for place in 0..4 {
+            let digit = (bits >> (18 - 6 * place)) & 63;
+            let is_filling = place > group.len();
+            text.push(match is_filling {
+                true => '=',
+                false => char::from(ALPHABET[digit as usize]),
+            });
+        }
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn vectors_have_length_one() {
+        assert_eq!(normalised(&[3.0, 4.0]), [0.6, 0.8]);
+        assert_eq!(normalised(&[0.0]), [0.0]);
+    }
+
+    #[test]
+    fn base64_is_that_of_the_standard() {
+        assert_eq!(base64(&[1.0]), "AACAPw==");
+        assert_eq!(base64(&[1.0, -2.0]), "AACAPwAAAMA=");
+        assert_eq!(base64(&[1.0, -2.0, 0.5]), "AACAPwAAAMAAAAA/");
+    }
+}

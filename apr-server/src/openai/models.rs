@@ -1,0 +1,99 @@
+//! The model as a list of one.
+
+use axum::{http::StatusCode, response::Response};
+use serde_json::{Value, json};
+
+use crate::{
+    api_error::ApiError,
+    call::Call,
+    model::{ServedModel, rfc3339},
+    routes::json as json_response,
+};
+
+/// `GET /v1/models`
+pub(crate) async fn models(call: Call) -> Result<Response, ApiError> {
+    let model = call.app.loaded()?;
+    let id = model.name();
+    Ok(json_response(&json!({
+        "object": "list",
+        "data": [entry(model)],
+        // As Anthropic's clients read it.
+        "has_more": false,
+        "first_id": id,
+        "last_id": id,
+    })))
+}
+
+/// `GET /v1/models/{id}`
+pub(crate) async fn model(call: Call) -> Result<Response, ApiError> {
+    let model = call.app.loaded()?;
+    let path = call.parts.uri.path();
+    let name = path.strip_prefix("/v1/models/").unwrap_or_default();
+    match model.is_called(&percent_decoded(name)) {
+        true => Ok(json_response(&entry(model))),
+        false => Err(unknown()),
+    }
+}
+
+/// Makes the error for a model that is not served.
+pub(super) fn unknown() -> ApiError {
+    let message = "there is no such model; GET /v1/models names the one that is served";
+    ApiError::new(StatusCode::NOT_FOUND, message).code("model_not_found")
+}
+
+fn entry(model: &ServedModel) -> Value {
+    let facts = &model.facts;
+    json!({
+        "id": model.name(),
+        "object": "model",
+        "created": model.created,
+        "owned_by": "apr",
+        "type": "model",
+        "display_name": model.name(),
+        "created_at": rfc3339(model.created),
+        "aliases": facts.names[1..],
+        "meta": {
+            "n_vocab": facts.n_vocab,
+            "n_ctx": model.engine.n_ctx(),
+            "n_ctx_train": facts.n_ctx_train,
+            "n_embd": facts.n_embd,
+            "n_params": facts.n_params,
+            "size": facts.n_bytes,
+        },
+    })
+}
+
+/// Undoes `%20` and the like; what is no such escape stays.
+fn percent_decoded(text: &str) -> String {
+    let mut bytes = Vec::with_capacity(text.len());
+    let mut rest = text.as_bytes();
+    while let Some((&first, behind)) = rest.split_first() {
+        let digits = behind
+            .get(..2)
+            .and_then(|digits| std::str::from_utf8(digits).ok());
+        let byte = digits.and_then(|digits| u8::from_str_radix(digits, 16).ok());
+        match (first, byte) {
+            (b'%', Some(byte)) => {
+                bytes.push(byte);
+                rest = &behind[2..];
+            }
+            _ => {
+                bytes.push(first);
+                rest = behind;
+            }
+        }
+    }
+    String::from_utf8_lossy(&bytes).into_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_in_paths_are_unescaped() {
+        assert_eq!(percent_decoded("built-in%20model"), "built-in model");
+        assert_eq!(percent_decoded("a%2"), "a%2");
+        assert_eq!(percent_decoded("%zz%41"), "%zzA");
+    }
+}
