@@ -3,16 +3,17 @@
 use std::ffi::{OsStr, OsString};
 
 /// What people type, and what clap knows.
-const ALIASES: [(&str, &str); 5] = [
+const ALIASES: [(&str, &str); 6] = [
     ("-ctk", "--cache-type-k"),
     ("-ctv", "--cache-type-v"),
+    ("-jf", "--json-schema-file"),
     ("-np", "--parallel"),
     ("-pg", "--prompt-gen"),
     ("-sys", "--system-prompt"),
 ];
 
 /// Flags whose value is a text, which may look like a flag.
-const TEXT_FLAGS: [&str; 8] = [
+const TEXT_FLAGS: [&str; 13] = [
     "-p",
     "--prompt",
     "-r",
@@ -21,6 +22,11 @@ const TEXT_FLAGS: [&str; 8] = [
     "-sys",
     "--system-prompt",
     "--dry-sequence-breaker",
+    "-j",
+    "--json-schema",
+    "--grammar",
+    "--regex",
+    "--choice",
 ];
 
 /// Replaces the flags of [`ALIASES`], alone or with `=value`.

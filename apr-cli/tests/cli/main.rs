@@ -5,6 +5,7 @@ mod chat;
 mod checkpoint;
 mod errors;
 mod files;
+mod grammar;
 mod measure;
 mod quantize;
 mod run;
