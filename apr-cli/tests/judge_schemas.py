@@ -2,8 +2,8 @@
 
     python3 judge_schemas.py APR [N] [-m MODEL]
 
-N answers (500), spread over schemas, seeds and temperatures up to 100, each of which has to be
-valid; not part of the tests of the workspace, which ask a judge in Rust.
+N answers (500), spread over schemas that leave no room to go on for ever, seeds and temperatures
+up to 100, each of which has to end and be valid; not part of the tests of the workspace, which ask a judge in Rust.
 """
 
 import json
@@ -25,19 +25,22 @@ SCHEMAS = [
         "note": {"type": ["string", "null"], "maxLength": 12},
         "lines": {"type": "array", "minItems": 1, "maxItems": 3, "items": closed({
             "sku": {"type": "string", "pattern": "^[A-Z]{2}-[0-9]{3}$"},
-            "price": {"type": "number", "minimum": 0, "exclusiveMaximum": 100},
+            "price": {"type": "number", "minimum": 0, "exclusiveMaximum": 100,
+                      "multipleOf": 0.25},
         })},
     }),
-    {"$defs": {"node": {"type": "object", "additionalProperties": False, "required": ["v"],
-                        "properties": {"v": {"type": "boolean"},
-                                       "next": {"$ref": "#/$defs/node"}}}},
+    {"$defs": {"leaf": closed({"v": {"type": "boolean"}}),
+               "node": closed({"v": {"type": "boolean"}, "l": {"$ref": "#/$defs/leaf"},
+                               "r": {"anyOf": [{"$ref": "#/$defs/leaf"}, {"type": "null"}]}})},
      "$ref": "#/$defs/node"},
-    {"anyOf": [closed({"kind": {"const": "circle"}, "r": {"type": "integer"}}),
+    {"anyOf": [closed({"kind": {"const": "circle"}, "r": {"type": "integer", "minimum": -9,
+                                                                 "maximum": 99999}}),
                closed({"kind": {"const": "text"}, "id": {"type": "string", "format": "uuid"}})]},
     {"type": "array", "minItems": 2, "maxItems": 4, "items": {"allOf": [
         {"type": "integer", "minimum": 5}, {"type": "integer", "multipleOf": 3, "maximum": 700}]}},
     {"type": "object", "properties": {"a": {"type": "string", "minLength": 2, "maxLength": 4}},
-     "patternProperties": {"^x[0-9]$": {"type": "number", "minimum": -1, "maximum": 1}},
+     "patternProperties": {"^x[0-9]$": {"type": "number", "minimum": -1, "maximum": 1,
+                                       "multipleOf": 0.5}},
      "additionalProperties": False, "required": ["a"], "maxProperties": 4},
 ]
 TEMPERATURES = [0, 0.5, 0.8, 1, 1.5, 2, 5, 10, 100]

@@ -285,6 +285,11 @@ fn texts() -> Vec<(&'static str, GrammarSource)> {
             gbnf(format!("root ::= ({}[a-z])*", "[a-z] | ".repeat(1400))),
         ),
         ("many bytes", gbnf("#".repeat(1 << 20))),
+    ]
+}
+
+fn expressions() -> Vec<(&'static str, GrammarSource)> {
+    vec![
         (
             "deep expression",
             GrammarSource::Regex(format!("{}a{}", "(".repeat(100_000), ")".repeat(100_000),)),
@@ -319,7 +324,7 @@ fn no_source_breaks_it_and_errors_are_one_line() {
     let schemas = schemas
         .flatten()
         .map(|(name, schema)| (name, GrammarSource::JsonSchema(schema)));
-    for (name, source) in schemas.chain(texts()) {
+    for (name, source) in schemas.chain(texts()).chain(expressions()) {
         if let Err(error) = attempt(&source) {
             eprintln!("{name}: {error}");
             let message = error.to_string();

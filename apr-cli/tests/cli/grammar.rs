@@ -11,7 +11,7 @@ const BASE: [&str; 6] = ["run", "-q", "--no-display-prompt", "-p", "ROMEO:", "-s
 fn answer(seed: &str, more: &[&str]) -> String {
     let output = done(&[&BASE[..], &[seed], more].concat());
     assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
-    stdout(&output)
+    stdout(&output).to_owned()
 }
 
 #[test]
