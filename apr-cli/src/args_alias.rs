@@ -6,6 +6,7 @@ use std::ffi::{OsStr, OsString};
 const ALIASES: [(&str, &str); 6] = [
     ("-ctk", "--cache-type-k"),
     ("-ctv", "--cache-type-v"),
+    ("-jf", "--json-schema-file"),
     ("-np", "--parallel"),
     ("-pg", "--prompt-gen"),
     ("-sys", "--system-prompt"),
@@ -13,7 +14,7 @@ const ALIASES: [(&str, &str); 6] = [
 ];
 
 /// Flags whose value is a text, which may look like a flag.
-const TEXT_FLAGS: [&str; 8] = [
+const TEXT_FLAGS: [&str; 13] = [
     "-p",
     "--prompt",
     "-r",
@@ -22,6 +23,11 @@ const TEXT_FLAGS: [&str; 8] = [
     "-sys",
     "--system-prompt",
     "--dry-sequence-breaker",
+    "-j",
+    "--json-schema",
+    "--grammar",
+    "--regex",
+    "--choice",
 ];
 
 /// Replaces the flags of [`ALIASES`], alone or with `=value`.

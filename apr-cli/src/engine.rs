@@ -3,6 +3,7 @@
 use std::{
     num::NonZeroUsize,
     panic::resume_unwind,
+    sync::Arc,
     thread,
     time::{Duration, Instant},
 };
@@ -33,7 +34,7 @@ pub(crate) struct Source {
 pub(crate) struct Engine<'a> {
     pub(crate) cpu: Cpu,
     pub(crate) model: Model<'a>,
-    pub(crate) tokenizer: Tokenizer,
+    pub(crate) tokenizer: Arc<Tokenizer>,
     /// What opening and checking took.
     pub(crate) load: Duration,
 }
@@ -169,7 +170,7 @@ impl Source {
         Ok(Engine {
             cpu,
             model,
-            tokenizer,
+            tokenizer: Arc::new(tokenizer),
             load: self.begin.elapsed(),
         })
     }

@@ -146,7 +146,10 @@ impl FromArgMatches for TextOrIds {
 
 /// Returns which of the arguments `ids` counts where only one can: the flag, else the first
 /// that the environment sets.
-fn chosen<'a>(matches: &ArgMatches, ids: &[&'a str]) -> Result<Option<&'a str>, clap::Error> {
+pub(crate) fn chosen<'a>(
+    matches: &ArgMatches,
+    ids: &[&'a str],
+) -> Result<Option<&'a str>, clap::Error> {
     let from = |source| {
         let ids = ids.iter().copied();
         ids.filter(move |id| matches.value_source(id) == Some(source))
@@ -155,7 +158,11 @@ fn chosen<'a>(matches: &ArgMatches, ids: &[&'a str]) -> Result<Option<&'a str>, 
     match (flags.next(), flags.next()) {
         (Some(one), Some(other)) => Err(clap::Error::raw(
             ErrorKind::ArgumentConflict,
-            format!("--{one} cannot be used together with --{other}"),
+            format!(
+                "--{} cannot be used together with --{}",
+                one.replace('_', "-"),
+                other.replace('_', "-")
+            ),
         )),
         (flag, _) => Ok(flag.or_else(|| from(ValueSource::EnvVariable).next())),
     }

@@ -20,6 +20,7 @@ mod args_alias;
 mod args_foreign;
 mod builtin;
 mod engine;
+mod grammar;
 mod input;
 mod logits_file;
 mod sampling;

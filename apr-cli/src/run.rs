@@ -9,6 +9,7 @@ use crate::{
     args::{ContextArgs, CpuArgs, ModelArgs, QuietArgs},
     engine::Source,
     error::Error,
+    grammar::GrammarArgs,
     input::{PromptArgs, SpecialArgs},
     interrupt::Interrupt,
     output::Output,
@@ -67,6 +68,8 @@ pub(crate) struct RunArgs {
     cpu: CpuArgs,
     #[command(flatten)]
     sampling: SamplingArgs,
+    #[command(flatten)]
+    grammar: GrammarArgs,
 }
 
 /// The JSON object.
@@ -114,6 +117,7 @@ pub(crate) fn run(args: &RunArgs) -> Result<(), Error> {
     let config = args
         .sampling
         .generation(&engine, sampling::limit(args.n_predict), args.quiet)?;
+    let guide = args.grammar.guide(&engine, &config.stop_tokens)?;
     let options = args.context.state_options(engine.model.config())?;
     let mut sequence = engine.sequence(options, Outputs::Last)?;
     if args.routing {
@@ -126,7 +130,7 @@ pub(crate) fn run(args: &RunArgs) -> Result<(), Error> {
         stop_strings: args.reverse_prompt.clone(),
         show_control: false,
     };
-    let mut generator = Generator::new(&engine.tokenizer, &sequence, &config, &text)?;
+    let mut generator = Generator::guided(&engine.tokenizer, &sequence, &config, &text, guide)?;
     let mut output = Output::new();
     if !args.json && !args.no_display_prompt {
         output.text(&prompt)?;

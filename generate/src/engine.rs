@@ -287,16 +287,24 @@ impl<'m> Engine<'m> {
             .iter()
             .filter(|slot| !slot.is_prompting())
             .count();
-        let room = self.budget.room(n_generating);
+        // A guide may have many tokens pending. Each sequence gets its share of the step, and the
+        // rest of its tokens go into the next one.
+        let n_prompting = self.slots.len() - n_generating;
+        let share = (self.options.batch_len - n_prompting) / n_generating.max(1);
+        let generating: Vec<_> = self
+            .slots
+            .iter()
+            .enumerate()
+            .filter(|(_, slot)| !slot.is_prompting())
+            .map(|(idx, slot)| (idx, slot.n_pending().min(share)))
+            .collect();
+        let room = self.budget.room(generating.iter().map(|(_, n)| n).sum());
         let is_prompting = |(_, slot): &(usize, &Slot)| slot.is_prompting();
         let prompting: Vec<_> = self.slots.iter().enumerate().filter(is_prompting).collect();
         let pending: Vec<_> = prompting.iter().map(|(_, slot)| slot.n_pending()).collect();
         let pieces = budget::divide(room, &pending);
         let prompts = prompting.iter().map(|&(idx, _)| idx).zip(pieces);
-        let generating = self.slots.iter().enumerate();
-        let generating = generating
-            .filter(|(_, slot)| !slot.is_prompting())
-            .map(|(idx, slot)| (idx, slot.n_pending()));
+        let generating = generating.into_iter();
         let mut plan: Vec<_> = generating.chain(prompts).filter(|&(_, n)| n > 0).collect();
         plan.sort_unstable();
         plan

@@ -3,8 +3,8 @@
 use tokenizer::Tokenizer;
 
 use crate::{
-    CancelFlag, FinishReason, GenerateError, GenerationConfig, Sequence, TextConfig, TextStream,
-    TokenLoop, TokenStep,
+    CancelFlag, FinishReason, GenerateError, GenerationConfig, Guide, Sequence, TextConfig,
+    TextStream, TokenLoop, TokenStep,
 };
 
 /// A token and the text that is complete with it.
@@ -51,9 +51,23 @@ impl<'t> Generator<'t> {
         config: &GenerationConfig,
         text: &TextConfig,
     ) -> Result<Self, GenerateError> {
+        Self::guided(tokenizer, sequence, config, text, None)
+    }
+
+    /// As [`new`](Self::new), with a guide that says what may come next.
+    ///
+    /// # Errors
+    /// As [`new`](Self::new).
+    pub fn guided(
+        tokenizer: &'t Tokenizer,
+        sequence: &Sequence<'_>,
+        config: &GenerationConfig,
+        text: &TextConfig,
+        guide: Option<Box<dyn Guide>>,
+    ) -> Result<Self, GenerateError> {
         Ok(Self {
             tokenizer,
-            tokens: TokenLoop::new(sequence, config)?,
+            tokens: TokenLoop::guided(sequence, config, guide)?,
             text: TextStream::new(text)?,
             ended: None,
         })
@@ -62,7 +76,7 @@ impl<'t> Generator<'t> {
     /// Computes the next token and its text.
     ///
     /// # Errors
-    /// As [`TokenLoop::step`].
+    /// As [`TokenLoop::step`], and if the guide cannot go on.
     pub fn step(
         &mut self,
         sequence: &mut Sequence<'_>,
@@ -72,7 +86,10 @@ impl<'t> Generator<'t> {
             let text = self.text.finish();
             return Ok(Step::Finished { reason, text });
         }
-        match self.tokens.step(sequence, cancel)? {
+        let step = self
+            .tokens
+            .guided_step(sequence, cancel, Some(self.tokenizer));
+        match step? {
             TokenStep::Token(token) => {
                 let text = self.text.push(self.tokenizer, token);
                 self.ended = self.text.stopped();

@@ -13,6 +13,7 @@
 mod cancel;
 mod error;
 
+mod chooser;
 mod routing;
 mod sequence;
 mod token_loop;
@@ -21,6 +22,9 @@ mod text_stream;
 
 mod generator;
 mod run;
+
+mod grammar_guide;
+mod late_guide;
 
 mod engine;
 mod prefix_cache;
@@ -35,6 +39,8 @@ pub use engine::{
 };
 pub use error::GenerateError;
 pub use generator::{Generator, Piece, Step};
+pub use grammar_guide::{GrammarGuide, grammar_vocabulary};
+pub use late_guide::{AllGuides, LateGuide};
 pub use perplexity::{Divergence, Perplexity, Scored, Windows};
 pub use routing::Routing;
 pub use run::run_qwen3_moe_generate;

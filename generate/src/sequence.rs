@@ -151,6 +151,18 @@ impl<'m> Sequence<'m> {
         Ok(&self.logits)
     }
 
+    /// Appends tokens and computes the logits after the last of them.
+    pub(crate) fn extend(
+        &mut self,
+        tokens: &[u32],
+        cancel: &CancelFlag,
+    ) -> Result<(), GenerateError> {
+        for piece in tokens.chunks(self.piece_len) {
+            self.feed(piece, Outputs::Last, cancel, &mut |_| ())?;
+        }
+        Ok(())
+    }
+
     /// Returns whether another token fits.
     #[must_use]
     pub fn has_room(&self) -> bool {

@@ -1,8 +1,11 @@
 //! The loop itself: logits, a draw, the next logits.
 
-use sampler::{SamplerChain, SamplerConfig};
+use std::{collections::VecDeque, mem};
 
-use crate::{CancelFlag, GenerateError, Sequence};
+use sampler::SamplerConfig;
+use tokenizer::Tokenizer;
+
+use crate::{CancelFlag, GenerateError, Guide, Sequence, chooser::Chooser};
 
 /// How to continue a prompt.
 #[derive(Clone, Debug, Default)]
@@ -42,13 +45,12 @@ pub enum TokenStep {
 /// Draws token after token. The prompt must have been given to the sequence before.
 #[derive(Debug)]
 pub struct TokenLoop {
-    chain: SamplerChain,
-    stop_tokens: Vec<u32>,
-    n_left: Option<usize>,
-    /// Drawn but not yet in the sequence.
-    pending: Option<u32>,
+    chooser: Chooser,
+    /// Forced, and not yet given out.
+    forced: VecDeque<u32>,
+    /// Given out, and not yet in the sequence.
+    pending: Vec<u32>,
     finished: Option<FinishReason>,
-    scores: Vec<f32>,
 }
 
 impl TokenLoop {
@@ -57,18 +59,20 @@ impl TokenLoop {
     /// # Errors
     /// A setting of the sampler is out of its range or names a token that does not exist.
     pub fn new(sequence: &Sequence<'_>, config: &GenerationConfig) -> Result<Self, GenerateError> {
-        let mut chain = SamplerChain::new(config.sampler.clone(), sequence.n_vocab())?;
-        sequence
-            .tokens()
-            .iter()
-            .for_each(|&token| chain.accept(token));
+        Self::guided(sequence, config, None)
+    }
+
+    pub(crate) fn guided(
+        sequence: &Sequence<'_>,
+        config: &GenerationConfig,
+        guide: Option<Box<dyn Guide>>,
+    ) -> Result<Self, GenerateError> {
+        let (prompt, n_vocab) = (sequence.tokens(), sequence.n_vocab());
         Ok(Self {
-            chain,
-            stop_tokens: config.stop_tokens.clone(),
-            n_left: config.n_predict,
-            pending: None,
+            chooser: Chooser::new(config.clone(), guide, prompt, n_vocab)?,
+            forced: VecDeque::new(),
+            pending: Vec::new(),
             finished: None,
-            scores: Vec::with_capacity(sequence.n_vocab()),
         })
     }
 
@@ -85,28 +89,60 @@ impl TokenLoop {
         sequence: &mut Sequence<'_>,
         cancel: &CancelFlag,
     ) -> Result<TokenStep, GenerateError> {
+        self.guided_step(sequence, cancel, None)
+    }
+
+    /// As [`step`](Self::step), with the tokenizer that tells a guide the bytes of tokens.
+    /// Tokens that must come need no pass of their own: they wait for the next draw.
+    pub(crate) fn guided_step(
+        &mut self,
+        sequence: &mut Sequence<'_>,
+        cancel: &CancelFlag,
+        tokenizer: Option<&Tokenizer>,
+    ) -> Result<TokenStep, GenerateError> {
         if let Some(reason) = self.finished {
             return Ok(TokenStep::Finished(reason));
         }
-        if let Some(reason) = self.end_before_draw(sequence, cancel) {
+        if let Some(reason) = self.end_before_token(sequence, cancel) {
             return Ok(self.finish(reason));
         }
-        if let Some(token) = self.pending.take() {
-            match sequence.push(token, cancel) {
-                Err(GenerateError::Cancelled) => return Ok(self.finish(FinishReason::Cancelled)),
-                pushed => pushed?,
-            };
-        }
-        if sequence.logits().is_empty() {
+        if self.pending.is_empty() && sequence.logits().is_empty() {
             return Err(GenerateError::EmptyPrompt);
         }
-        let token = self.draw(sequence.logits())?;
-        if self.stop_tokens.contains(&token) {
-            return Ok(self.finish(FinishReason::StopToken(token)));
+        if self.forced.is_empty() {
+            self.forced.extend(self.chooser.forced()?);
         }
-        self.pending = Some(token);
-        self.n_left = self.n_left.map(|n| n - 1);
-        Ok(TokenStep::Token(token))
+        let token = match self.forced.pop_front() {
+            Some(token) => token,
+            None => match self.compute(sequence, cancel) {
+                Err(GenerateError::Cancelled) => return Ok(self.finish(FinishReason::Cancelled)),
+                computed => {
+                    computed?;
+                    self.chooser.draw(sequence.logits())?
+                }
+            },
+        };
+        let bytes = tokenizer.and_then(|tokenizer| tokenizer.token_bytes(token));
+        match self.chooser.take(token, bytes.unwrap_or_default())? {
+            Some(reason @ FinishReason::StopToken(_)) => Ok(self.finish(reason)),
+            _ => {
+                self.pending.push(token);
+                Ok(TokenStep::Token(token))
+            }
+        }
+    }
+
+    /// Brings what is pending into the sequence.
+    fn compute(
+        &mut self,
+        sequence: &mut Sequence<'_>,
+        cancel: &CancelFlag,
+    ) -> Result<(), GenerateError> {
+        if self.pending.is_empty() {
+            return Ok(());
+        }
+        self.chooser.prepare();
+        sequence.extend(&mem::take(&mut self.pending), cancel)
     }
 
     fn finish(&mut self, reason: FinishReason) -> TokenStep {
@@ -114,7 +150,7 @@ impl TokenLoop {
         TokenStep::Finished(reason)
     }
 
-    fn end_before_draw(
+    fn end_before_token(
         &self,
         sequence: &Sequence<'_>,
         cancel: &CancelFlag,
@@ -122,18 +158,10 @@ impl TokenLoop {
         if cancel.is_cancelled() {
             return Some(FinishReason::Cancelled);
         }
-        if self.n_left == Some(0) {
+        if self.chooser.is_enough() {
             return Some(FinishReason::Length);
         }
-        let is_full = self.pending.is_some() && !sequence.has_room();
+        let is_full = sequence.tokens().len() + self.pending.len() > sequence.n_ctx();
         is_full.then_some(FinishReason::ContextFull)
-    }
-
-    fn draw(&mut self, logits: &[f32]) -> Result<u32, GenerateError> {
-        self.scores.clear();
-        self.scores.extend_from_slice(logits);
-        let token = self.chain.sample(&mut self.scores)?;
-        self.chain.accept(token);
-        Ok(token)
     }
 }

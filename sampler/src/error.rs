@@ -181,4 +181,46 @@ pub enum SamplerError {
         /// Position in the list.
         index: usize,
     },
+    /// A grammar, a schema or the like is wrong.
+    #[error("{form}: {what}")]
+    Grammar {
+        /// What it is.
+        form: &'static str,
+        /// What is wrong with it.
+        what: String,
+    },
+    /// Something would be matched only nearly, so it is refused.
+    #[error("`{feature}` in {place} is not supported")]
+    GrammarFeature {
+        /// The keyword or construct.
+        feature: String,
+        /// Where it stands: a JSON pointer into the schema, or words.
+        place: String,
+    },
+    /// A grammar is too large.
+    #[error("{form}: {found} {what}, expected at most {most}")]
+    GrammarLimit {
+        /// What it is.
+        form: &'static str,
+        /// What there is too much of.
+        what: &'static str,
+        /// How much there is.
+        found: usize,
+        /// How much there may be.
+        most: usize,
+    },
+    /// A grammar is too complex to be compiled in time.
+    #[error("{form}: too complex, compiling it takes longer than {millis} ms")]
+    GrammarTime {
+        /// What it is.
+        form: &'static str,
+        /// What compiling may take.
+        millis: u64,
+    },
+    /// A text cannot go on by its grammar.
+    #[error("the grammar cannot go on: {what}")]
+    GrammarStopped {
+        /// Why.
+        what: String,
+    },
 }

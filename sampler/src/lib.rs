@@ -16,6 +16,8 @@ mod chain;
 mod config;
 mod stop;
 
+mod grammar;
+
 #[cfg(test)]
 mod testing;
 
@@ -24,6 +26,10 @@ pub use candidates::TokenLogprob;
 pub use chain::SamplerChain;
 pub use config::{Mirostat2, SamplerConfig};
 pub use error::SamplerError;
+pub use grammar::{
+    Grammar, GrammarMatcher, GrammarPart, GrammarSource, GrammarTokens, GrammarVocabulary, Next,
+    TokenMask,
+};
 pub use log_softmax::LogSoftmax;
 pub use rng::Rng;
 pub use stop::{Step, StopReason, StopRules, StopState};

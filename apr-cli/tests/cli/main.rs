@@ -6,6 +6,7 @@ mod checkpoint;
 mod convert;
 mod errors;
 mod files;
+mod grammar;
 mod measure;
 mod quantize;
 mod run;

@@ -32,8 +32,8 @@ impl Budget {
         }
     }
 
-    /// Returns the tokens of prompts in the next step, in which `n_generating` requests have
-    /// one token each.
+    /// Returns the tokens of prompts in the next step, in which requests that generate have
+    /// `n_generating` tokens.
     pub(super) fn room(&self, n_generating: usize) -> usize {
         let left = self.batch_len.saturating_sub(n_generating).max(1);
         match n_generating {

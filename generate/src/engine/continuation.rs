@@ -1,22 +1,18 @@
 //! One continuation: what is drawn, what it says, and when it is over.
 
-use sampler::{LogSoftmax, SamplerChain};
+use sampler::LogSoftmax;
 use tokenizer::Tokenizer;
 
-use super::{Event, Generate, Guide, TokenScore};
-use crate::{FinishReason, GenerateError, TextStream};
+use super::{Event, Generate, TokenScore};
+use crate::{FinishReason, GenerateError, TextStream, chooser::Chooser};
 
 /// What a request to generate has come to.
 #[derive(Debug)]
 pub(super) struct Continuation {
-    chain: SamplerChain,
-    stop_tokens: Vec<u32>,
-    n_left: Option<usize>,
+    chooser: Chooser,
     text: TextStream,
     n_top: Option<usize>,
     pub(super) n_top_prompt: Option<usize>,
-    guide: Option<Box<dyn Guide>>,
-    scores: Vec<f32>,
     pub(super) n_generated: usize,
 }
 
@@ -26,17 +22,11 @@ impl Continuation {
         prompt: &[u32],
         n_vocab: usize,
     ) -> Result<Self, GenerateError> {
-        let mut chain = SamplerChain::new(generate.config.sampler, n_vocab)?;
-        prompt.iter().for_each(|&token| chain.accept(token));
         Ok(Self {
-            chain,
-            stop_tokens: generate.config.stop_tokens,
-            n_left: generate.config.n_predict,
+            chooser: Chooser::new(generate.config, generate.guide, prompt, n_vocab)?,
             text: TextStream::new(&generate.text)?,
             n_top: generate.n_top,
             n_top_prompt: generate.n_top_prompt,
-            guide: generate.guide,
-            scores: Vec::new(),
             n_generated: 0,
         })
     }
@@ -52,19 +42,16 @@ impl Continuation {
         tokens: &mut Vec<u32>,
         tell: &mut dyn FnMut(Event),
     ) -> Result<bool, GenerateError> {
-        if self.n_left == Some(0) {
+        if self.chooser.is_enough() {
             tell(self.finished(FinishReason::Length));
             return Ok(false);
         }
         let mut next = self.forced()?;
         if next.is_empty() {
-            next.push(self.draw(logits)?);
+            next.push(self.chooser.draw(logits)?);
         }
         while !next.is_empty() {
             for token in next {
-                if let Some(guide) = &mut self.guide {
-                    guide.accept(token, tokenizer.token_bytes(token).unwrap_or_default())?;
-                }
                 let ended = self.take(token, logits, tokenizer, tell)?;
                 tokens.push(token);
                 let is_full = tokens.len() > n_ctx;
@@ -80,15 +67,13 @@ impl Continuation {
             }
             next = self.forced()?;
         }
+        self.chooser.prepare();
         Ok(true)
     }
 
     /// Returns what must come next: one token where it is to be scored.
     fn forced(&mut self) -> Result<Vec<u32>, GenerateError> {
-        let Some(guide) = &mut self.guide else {
-            return Ok(Vec::new());
-        };
-        let mut forced = guide.forced()?;
+        let mut forced = self.chooser.forced()?;
         if self.n_top.is_some() {
             forced.truncate(1);
         }
@@ -107,15 +92,6 @@ impl Continuation {
         rows.map(|(row, &token)| score(row, token, n_top)).collect()
     }
 
-    fn draw(&mut self, logits: &[f32]) -> Result<u32, GenerateError> {
-        self.scores.clear();
-        self.scores.extend_from_slice(logits);
-        if let Some(guide) = &mut self.guide {
-            guide.mask(&mut self.scores)?;
-        }
-        Ok(self.chain.sample(&mut self.scores)?)
-    }
-
     /// Takes a token, tells about it, and returns why it was the last, if it was.
     fn take(
         &mut self,
@@ -124,10 +100,11 @@ impl Continuation {
         tokenizer: &Tokenizer,
         tell: &mut dyn FnMut(Event),
     ) -> Result<Option<FinishReason>, GenerateError> {
-        self.chain.accept(token);
+        let bytes = tokenizer.token_bytes(token).unwrap_or_default();
+        let ended = self.chooser.take(token, bytes)?;
         self.n_generated += 1;
-        if self.stop_tokens.contains(&token) {
-            return Ok(Some(FinishReason::StopToken(token)));
+        if matches!(ended, Some(FinishReason::StopToken(_))) {
+            return Ok(ended);
         }
         let score = self.n_top.map(|n_top| score(logits, token, n_top));
         tell(Event::Token {
@@ -135,10 +112,7 @@ impl Continuation {
             text: self.text.push(tokenizer, token),
             score: score.transpose()?,
         });
-        self.n_left = self.n_left.map(|n| n.saturating_sub(1));
-        let is_enough = self.n_left == Some(0);
-        let length = is_enough.then_some(FinishReason::Length);
-        Ok(self.text.stopped().or(length))
+        Ok(self.text.stopped().or(ended))
     }
 
     fn finished(&mut self, reason: FinishReason) -> Event {

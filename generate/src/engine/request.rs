@@ -67,6 +67,10 @@ pub trait Guide: Send + fmt::Debug {
     /// # Errors
     /// As [`forced`](Self::forced).
     fn accept(&mut self, token: u32, bytes: &[u8]) -> Result<(), GenerateError>;
+
+    /// Is told that a forward pass begins: what comes next can be found out meanwhile, on
+    /// another thread.
+    fn prepare(&mut self) {}
 }
 
 impl Request {

@@ -3,6 +3,7 @@
 
 mod batching;
 mod generation;
+mod grammar;
 mod many;
 mod prefix;
 mod run;

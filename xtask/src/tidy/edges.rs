@@ -38,7 +38,7 @@ const PICTURE: [Place; 13] = [
     Place {
         name: "apr-sampler",
         ours: &[],
-        others: Some(&["libm", "thiserror"]),
+        others: Some(&["libm", "llguidance", "serde_json", "thiserror"]),
     },
     Place {
         name: "apr-tokenizer",
