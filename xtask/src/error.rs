@@ -48,6 +48,9 @@ pub(crate) enum TaskError {
     /// The processor or its threads are not as asked for.
     #[error("cannot compute")]
     Kernel(#[from] KernelError),
+    /// A server did not bear its load; what is wrong was printed.
+    #[error("{n} things are not as they should be")]
+    Load { n: usize },
     /// A model's answers are not what they should be.
     #[error("verification failed: {n_wrong} of {n_models} models are wrong")]
     Wrong { n_wrong: usize, n_models: usize },
@@ -86,6 +89,7 @@ impl TaskError {
             Self::Wrong { .. } => 6,
             Self::Command { .. }
             | Self::Output { .. }
+            | Self::Load { .. }
             | Self::Untidy { .. }
             | Self::Synth(_)
             | Self::Kernel(_) => 1,

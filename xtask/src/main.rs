@@ -7,6 +7,7 @@ mod bench;
 mod ci;
 mod clients;
 mod error;
+mod load;
 mod synth_model;
 mod tidy;
 mod verify_model;
@@ -38,6 +39,8 @@ enum Task {
     SynthModel(synth_model::Args),
     /// Compare the speed with llama.cpp and `ik_llama.cpp`
     Bench(bench::Args),
+    /// Put `apr serve` under load
+    Load(load::Args),
     /// Find out whether a model can be trusted, as `apr verify` does
     VerifyModel(verify_model::Args),
 }
@@ -49,6 +52,7 @@ fn main() -> ExitCode {
         Task::Clients => Workspace::find().and_then(|workspace| clients::run(&workspace)),
         Task::SynthModel(args) => synth_model::run(&args),
         Task::Bench(args) => bench::run(&args),
+        Task::Load(args) => Workspace::find().and_then(|workspace| load::run(&workspace, &args)),
         Task::VerifyModel(args) => {
             Workspace::find().and_then(|workspace| verify_model::run(&workspace, &args))
         }
