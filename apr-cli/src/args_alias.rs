@@ -3,7 +3,7 @@
 use std::ffi::{OsStr, OsString};
 
 /// What people type, and what clap knows.
-const ALIASES: [(&str, &str); 6] = [
+const ALIASES: [(&str, &str); 7] = [
     ("-ctk", "--cache-type-k"),
     ("-ctv", "--cache-type-v"),
     ("-jf", "--json-schema-file"),

@@ -88,7 +88,7 @@ mod tests {
     #[test]
     fn room_is_divided_equally_and_used_up() {
         assert_eq!(divide(100, &[1000, 1000]), [50, 50]);
-        assert_eq!(divide(100, &[1000, 10, 1000]), [57, 10, 33]);
+        assert_eq!(divide(100, &[1000, 10, 1000]), [49, 10, 41]);
         assert_eq!(divide(100, &[20, 10]), [20, 10]);
         assert_eq!(divide(20, &[100, 100, 100]), [16, 4, 0]);
         assert_eq!(divide(0, &[5]), [0]);
