@@ -5,10 +5,13 @@
 // Marked's own HTML is not used: the nodes are made here and in inline.js, and no string is
 // ever read as HTML.
 
-import { lexer } from '../vendor/marked.js'
+import { getDefaults, lexer } from '../vendor/marked.js'
 import { codeBlock, colourCodeBlock, growCodeBlock } from './code-block.js'
 import { element } from './dom.js'
 import { MAX_DEPTH, inlineNodes } from './inline.js'
+
+/** A new line is one, as in every chat: verse stays verse. */
+const OPTIONS = { ...getDefaults(), breaks: true }
 
 /** Shows a growing Markdown text in an element. */
 export class Markdown {
@@ -66,7 +69,7 @@ export class Markdown {
 /** Returns the blocks of a text; one plain block if it is nested beyond what can be read. */
 function blocks(text) {
   try {
-    const tokens = lexer(text)
+    const tokens = lexer(text, OPTIONS)
     return Object.assign(tokens.filter(isShown), { links: tokens.links })
   } catch {
     return [{ type: 'plain', raw: text }]

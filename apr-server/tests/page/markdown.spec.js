@@ -17,6 +17,7 @@ test('Markdown and code are shown as they are meant', async ({ chat }) => {
   await expect(text.getByRole('checkbox', { name: 'Done', exact: true })).toBeChecked()
   await expect(text.locator('blockquote')).toHaveText('quoted')
   await expect(text.getByRole('cell', { name: '10' })).toHaveCSS('text-align', 'right')
+  await expect(text.locator('p').last()).toHaveText('The end,\nin two lines.', { useInnerText: true })
   await expect(text.locator('.code-head')).toContainText('rust')
   await expect(text.locator('.hl-keyword').first()).toHaveText('fn')
   await expect(text.locator('pre')).toHaveText('fn main() {\n    println!("hello"); // said\n}', { useInnerText: true })

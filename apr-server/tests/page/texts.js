@@ -25,7 +25,8 @@ fn main() {
 }
 \`\`\`
 
-The end.
+The end,
+in two lines.
 `
 
 export const HOSTILE = `<script>alert('script')</script>
