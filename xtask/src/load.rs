@@ -78,7 +78,11 @@ pub(crate) fn run(workspace: &Workspace, args: &Args) -> Result<(), TaskError> {
         Some(program) => program.clone(),
         None => workspace.path("target/release/apr"),
     };
-    let server = Server::start(&program, args.model.as_deref(), &args.flags)?;
+    // Who has hung up may stand in the queue until the step ends.
+    let queue = (2 * args.clients.get()).to_string();
+    let mut flags = vec!["--queue".to_owned(), queue];
+    flags.extend_from_slice(&args.flags);
+    let server = Server::start(&program, args.model.as_deref(), &flags)?;
     println!(
         "{} clients for {} s at {}",
         args.clients,
