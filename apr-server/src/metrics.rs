@@ -38,6 +38,8 @@ pub(crate) struct Metrics {
     pub(crate) whole: Histogram<WholeRequest>,
     /// From submission to the start of the prompt.
     pub(crate) queue: Histogram<TimeToFirst>,
+    /// From giving a completion up, as when its client has gone, to its slot being free.
+    pub(crate) cancel: Histogram<BetweenTokens>,
 }
 
 /// Upper bounds of a histogram's buckets in seconds.
@@ -149,6 +151,11 @@ impl Metrics {
             &mut page,
             "apr_request_queue_time_seconds",
             "From the arrival of a completion to the start of its prompt.",
+        );
+        self.cancel.write(
+            &mut page,
+            "apr_request_cancel_seconds",
+            "From giving a completion up to its slot being free.",
         );
         page.text
     }

@@ -5,7 +5,7 @@
 //! it: that is all that happens when a client goes away.
 
 use std::{
-    sync::Arc,
+    sync::{Arc, OnceLock},
     time::{Duration, Instant},
 };
 
@@ -35,6 +35,8 @@ pub(crate) struct Running {
     n_submitted: usize,
     n_ended: usize,
     submitted: Instant,
+    /// When it was given up, if it was.
+    given_up: Arc<OnceLock<Instant>>,
     phase: watch::Receiver<Phase>,
     _active: Active,
 }
@@ -82,6 +84,7 @@ impl Running {
             n_submitted: 0,
             n_ended: 0,
             submitted,
+            given_up: Arc::default(),
             phase: app.watch_phase(),
             _active: app.begin(),
             job,
@@ -166,8 +169,14 @@ impl Running {
             return Err(SubmitError::Draining);
         };
         let (choice, sender) = (self.n_submitted, self.sender.clone());
+        let mut stay = Stay {
+            app: Arc::clone(&self.app),
+            given_up: Arc::clone(&self.given_up),
+            is_over: false,
+        };
         let sink = move |event| {
             let at = Instant::now();
+            stay.note(&event);
             sender.send(Stamped { choice, at, event }).is_ok()
         };
         let request = self.job.request(choice, model);
@@ -336,10 +345,38 @@ impl Running {
 
 impl Drop for Running {
     fn drop(&mut self) {
+        // If it is set already, some moments ago, that is what counts.
+        let _ = self.given_up.set(Instant::now());
         for choice in 0..self.n_submitted {
             if !self.choices[choice].has_ended {
                 self.close(choice, "abort");
             }
+        }
+    }
+}
+
+/// The time that a choice has in the engine, which drops this when it lets go of it.
+struct Stay {
+    app: Arc<App>,
+    given_up: Arc<OnceLock<Instant>>,
+    /// Whether it has come to its own end.
+    is_over: bool,
+}
+
+impl Stay {
+    fn note(&mut self, event: &Event) {
+        self.is_over |= match event {
+            Event::Finished { reason, .. } => *reason != Reason::Cancelled,
+            Event::Failed(_) | Event::Embedding(_) => true,
+            _ => false,
+        };
+    }
+}
+
+impl Drop for Stay {
+    fn drop(&mut self) {
+        if let Some(given_up) = self.given_up.get().filter(|_| !self.is_over) {
+            self.app.metrics.cancel.observe(given_up.elapsed());
         }
     }
 }
