@@ -223,19 +223,17 @@ fn every_bad_body_has_its_error_and_leaves_no_trace() {
             server.rest(case.name, resting);
         }
     };
+    round();
     // The system's allocator keeps what the largest requests once took, in each thread that
-    // read one. After some of them there is nothing more to keep.
-    for case in cases.iter().filter(|case| case.body.len() > 1 << 20) {
-        (0..4).for_each(|_| check(&server, case));
-    }
-    round();
-    let memory = server.anonymous();
-    round();
-    // What came once more must not have taken more.
-    if let (Some(before), Some(after)) = (memory, server.anonymous()) {
-        let most = before + before / 5 + (16 << 20);
-        assert!(after < most, "{before} bytes became {after}");
-    }
+    // read one, but not more and more: what leaks takes more in every round.
+    let is_steady = |_| {
+        let before = server.anonymous();
+        round();
+        before
+            .zip(server.anonymous())
+            .is_none_or(|(before, after)| after < before + (16 << 20))
+    };
+    assert!((0..5).any(is_steady), "{:?} bytes", server.anonymous());
 }
 
 fn check(server: &Server, case: &Case) {
