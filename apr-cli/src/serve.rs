@@ -30,7 +30,7 @@ use crate::{
     terminal,
 };
 
-use self::{access::AccessArgs, log::LogFormat};
+use self::{access::AccessArgs, fingerprint::Fingerprint, log::LogFormat};
 
 /// What a step takes at most that has both prompts and running answers.
 const STEP_TIME: Duration = Duration::from_millis(200);
@@ -225,6 +225,7 @@ impl ServeArgs {
         server: &Server,
         http: &thread::ScopedJoinHandle<'_, T>,
     ) -> Result<(), Error> {
+        let begin = Instant::now();
         let source = Source::open(&self.model)?;
         let engine = source.engine(&self.cpu, self.quiet)?;
         let state = StateOptions {
@@ -233,18 +234,18 @@ impl ServeArgs {
         };
         engine.check_memory(self.parallel, state, Outputs::Last)?;
         let sampling = self.sampling.generation(&engine, None, self.quiet)?;
-        let fingerprint = fingerprint::of(&source.file);
-        let facts = self.facts(&source, &engine, sampling.sampler, &fingerprint);
+        let fingerprint = Fingerprint::of(&source.file, engine.cpu.n_threads())?;
+        let answers = fingerprint.of_answers(&state, &sampling.sampler);
+        let facts = self.facts(&source, &engine, sampling.sampler, &answers);
         let Engine {
             cpu,
             model,
             tokenizer,
-            load,
+            ..
         } = engine;
         let tokenizer = Arc::new(tokenizer);
-        let begin = Instant::now();
         let clock = Box::new(move || begin.elapsed());
-        let options = self.engine_options(state, fingerprint);
+        let options = self.engine_options(state, fingerprint.of_cache());
         let mut batches = BatchEngine::new(&cpu, &model, &tokenizer, options, clock)?;
         let served = ServedModel::new(batches.handle(), Arc::clone(&tokenizer), facts)?;
         server.set_model(served);
@@ -253,13 +254,16 @@ impl ServeArgs {
             batches.handle().drain();
         }
         if !self.quiet.quiet {
-            terminal::say(format_args!("ready after {:.1} s", load.as_secs_f64()));
+            terminal::say(format_args!(
+                "ready after {:.1} s",
+                begin.elapsed().as_secs_f64()
+            ));
         }
         batches.run();
         Ok(())
     }
 
-    fn engine_options(&self, state: StateOptions, fingerprint: String) -> EngineOptions {
+    fn engine_options(&self, state: StateOptions, model: String) -> EngineOptions {
         let prefixes = &self.prefixes;
         let free = machine::memory().map_or(u64::MAX, |memory| memory.available / 4);
         let cache_bytes = match prefixes.cache_ram {
@@ -269,7 +273,7 @@ impl ServeArgs {
         let disk = prefixes.cache_dir.clone().map(|folder| DiskCacheOptions {
             folder,
             max_bytes: prefixes.cache_disk.saturating_mul(MIB),
-            model: fingerprint,
+            model,
         });
         EngineOptions {
             n_parallel: self.parallel,

@@ -27,6 +27,7 @@
 
 mod card;
 mod error;
+mod fingerprint;
 mod from_checkpoint;
 mod importance;
 mod naming;
@@ -41,6 +42,7 @@ mod trace;
 pub mod verify;
 
 pub use error::ToolError;
+pub use fingerprint::fingerprint;
 pub use importance::{Importance, ImportanceSums, Unseen};
 pub use new_file::NewFile;
 pub use new_folder::NewFolder;

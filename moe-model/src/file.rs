@@ -236,9 +236,16 @@ impl ModelFile {
 
     /// Returns the paths of all files that are read, those of a checkpoint's documents too.
     pub fn all_paths(&self) -> impl Iterator<Item = &Path> {
-        let documents = self.documents.iter().flatten();
-        let shards = self.shards.iter().chain(documents);
-        shards.map(|shard| shard.path.as_path())
+        self.all_files().map(|file| file.path.as_path())
+    }
+
+    /// Returns the bytes of these files, in the same order.
+    pub fn all_bytes(&self) -> impl Iterator<Item = &[u8]> {
+        self.all_files().map(|file| file.bytes.as_slice())
+    }
+
+    fn all_files(&self) -> impl Iterator<Item = &Shard> {
+        self.shards.iter().chain(self.documents.iter().flatten())
     }
 
     /// Returns the bytes of each file with weights.

@@ -1,86 +1,77 @@
-//! What tells a model's answers from another's.
-//!
-//! The fingerprint is a hash of the beginning of each file, where metadata, vocabulary and the
-//! list of tensors stand, and of places all over the rest; weights that differ at all differ
-//! in most places. Reading all of a large file would take as long as loading it. The version
-//! of the kernels follows, since another order of rounding would be another answer.
+//! What tells a server's answers from another's.
 
-use moe_model::ModelFile;
+use std::num::NonZeroUsize;
 
-/// Bytes at the beginning of a file that all count.
-const HEAD: usize = 16 << 20;
-/// Places behind it, and bytes of each.
-const N_PLACES: usize = 4096;
-const PLACE: usize = 256;
+use model_tools::ToolError;
+use moe_model::{ModelFile, StateOptions};
+use sampler::SamplerConfig;
+use xxhash_rust::xxh3::xxh3_64;
 
 /// Raised when the order of rounding changes, and answers with it.
 const KERNELS: u32 = 1;
 
-/// Returns the fingerprint of a model.
-pub(super) fn of(file: &ModelFile) -> String {
-    let mut hash = Fnv::new();
-    for bytes in file.bytes() {
-        hash.number(bytes.len() as u64);
-        let (head, rest) = bytes.split_at(bytes.len().min(HEAD));
-        hash.bytes(head);
-        let n_places = N_PLACES.min(rest.len().div_ceil(PLACE));
-        for idx in 0..n_places {
-            let first = rest.len() / n_places * idx;
-            let end = (first + PLACE).min(rest.len());
-            hash.bytes(&rest[first..end]);
-        }
-    }
-    format!("fp_{:016x}_k{KERNELS}", hash.0)
-}
+/// The hash of a model with the version of the kernels, since another order of rounding would
+/// be another answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Fingerprint(u128);
 
-/// FNV-1a over words of eight bytes, then over what is left.
-struct Fnv(u64);
-
-impl Fnv {
-    const fn new() -> Self {
-        Self(0xcbf2_9ce4_8422_2325)
+impl Fingerprint {
+    /// Reads the whole model once.
+    pub(super) fn of(file: &ModelFile, n_threads: NonZeroUsize) -> Result<Self, ToolError> {
+        model_tools::fingerprint(file, n_threads.get()).map(Self)
     }
 
-    const fn number(&mut self, number: u64) {
-        self.0 = (self.0 ^ number).wrapping_mul(0x0100_0000_01b3);
-        // Multiplication moves nothing down, so high bits would not spread.
-        self.0 ^= self.0 >> 32;
+    /// What decides keys and values.
+    pub(super) fn of_cache(self) -> String {
+        format!("{:032x}_k{KERNELS}", self.0)
     }
 
-    fn bytes(&mut self, bytes: &[u8]) {
-        let (words, rest) = bytes.as_chunks::<8>();
-        words
-            .iter()
-            .for_each(|&word| self.number(u64::from_le_bytes(word)));
-        rest.iter().for_each(|&byte| self.number(u64::from(byte)));
+    /// What decides answers besides the request: how keys and values are rounded, and how is
+    /// sampled where the request does not say it.
+    pub(super) fn of_answers(self, state: &StateOptions, sampler: &SamplerConfig) -> String {
+        let defaults = SamplerConfig {
+            seed: 0,
+            ..sampler.clone()
+        };
+        let settings = format!("{} {} {defaults:?}", state.keys, state.values);
+        let hash = xxh3_64(format!("{:032x} {settings}", self.0).as_bytes());
+        format!("fp_{hash:016x}_k{KERNELS}")
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use quant_kernels::KvType;
+
     use super::*;
 
-    fn of_bytes(bytes: Vec<u8>) -> String {
-        of(&ModelFile::from_bytes("x", bytes))
-    }
-
     #[test]
-    fn any_byte_of_a_small_file_counts() {
-        let bytes: Vec<u8> = (0..=255).cycle().take(1001).collect();
-        let whole = of_bytes(bytes.clone());
-        for idx in [0, 7, 8, 500, 1000] {
-            let mut other = bytes.clone();
-            other[idx] ^= 0x80;
-            assert_ne!(of_bytes(other), whole, "{idx}");
-        }
-        assert_ne!(of_bytes(bytes[..1000].to_vec()), whole);
-    }
-
-    #[test]
-    fn weights_far_behind_the_head_count() {
-        let bytes = vec![1; HEAD + (1 << 20)];
-        let mut other = bytes.clone();
-        other[HEAD..].fill(2);
-        assert_ne!(of_bytes(bytes), of_bytes(other));
+    fn answers_follow_from_the_model_the_cache_and_the_defaults() {
+        let state = StateOptions::new(64);
+        let sampler = SamplerConfig::default();
+        let of = |state: &StateOptions, sampler: &SamplerConfig, model| {
+            Fingerprint(model).of_answers(state, sampler)
+        };
+        let first = of(&state, &sampler, 1);
+        assert!(
+            first.starts_with("fp_") && first.ends_with("_k1"),
+            "{first}"
+        );
+        let seeded = SamplerConfig {
+            seed: 7,
+            ..sampler.clone()
+        };
+        assert_eq!(of(&state, &seeded, 1), first);
+        let warmer = SamplerConfig {
+            temp: 1.5,
+            ..sampler.clone()
+        };
+        let rounded = StateOptions {
+            keys: KvType::Q8_0,
+            ..state
+        };
+        assert_ne!(of(&state, &sampler, 2), first);
+        assert_ne!(of(&state, &warmer, 1), first);
+        assert_ne!(of(&rounded, &sampler, 1), first);
     }
 }

@@ -1,0 +1,55 @@
+//! One hash of a whole model, to tell its answers from those of any other.
+
+use moe_model::ModelFile;
+use rayon::{ThreadPoolBuilder, prelude::*};
+use xxhash_rust::xxh3::{Xxh3, xxh3_128};
+
+use crate::ToolError;
+
+/// Bytes that are hashed in one go.
+const PIECE: usize = 16 << 20;
+
+/// Returns the XXH3 hash of all bytes of all files, the documents of a checkpoint included,
+/// and of where each file ends. It is the same for any number of threads.
+///
+/// # Errors
+/// The threads could not be started.
+pub fn fingerprint(file: &ModelFile, n_threads: usize) -> Result<u128, ToolError> {
+    let threads = ThreadPoolBuilder::new().num_threads(n_threads).build();
+    let threads = threads.map_err(|error| ToolError::Threads {
+        n_threads,
+        reason: error.to_string(),
+    })?;
+    let mut whole = Xxh3::new();
+    for bytes in file.all_bytes() {
+        let pieces = bytes.par_chunks(PIECE).map(xxh3_128);
+        let pieces: Vec<u128> = threads.install(|| pieces.collect());
+        whole.update(&(bytes.len() as u64).to_le_bytes());
+        for piece in pieces {
+            whole.update(&piece.to_le_bytes());
+        }
+    }
+    Ok(whole.digest128())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn of_bytes(bytes: Vec<u8>, n_threads: usize) -> u128 {
+        fingerprint(&ModelFile::from_bytes("x", bytes), n_threads).unwrap()
+    }
+
+    #[test]
+    fn any_byte_counts_and_no_thread() {
+        let bytes: Vec<u8> = (0..=255).cycle().take(PIECE + 1001).collect();
+        let whole = of_bytes(bytes.clone(), 1);
+        assert_eq!(of_bytes(bytes.clone(), 3), whole);
+        for idx in [0, PIECE - 1, PIECE, PIECE + 1000] {
+            let mut other = bytes.clone();
+            other[idx] ^= 0x80;
+            assert_ne!(of_bytes(other, 1), whole, "{idx}");
+        }
+        assert_ne!(of_bytes(bytes[..PIECE + 1000].to_vec(), 1), whole);
+    }
+}
