@@ -9,11 +9,13 @@
 mod client;
 mod report;
 mod server;
+pub(crate) mod streams;
 
 use std::{
     collections::HashMap,
     num::NonZeroUsize,
-    path::PathBuf,
+    path::{Path, PathBuf},
+    process::Command,
     sync::{
         Mutex, PoisonError,
         atomic::{AtomicBool, AtomicUsize, Ordering},
@@ -82,7 +84,11 @@ pub(crate) fn run(workspace: &Workspace, args: &Args) -> Result<(), TaskError> {
     let queue = (2 * args.clients.get()).to_string();
     let mut flags = vec!["--queue".to_owned(), queue];
     flags.extend_from_slice(&args.flags);
-    let server = Server::start(&program, args.model.as_deref(), &flags)?;
+    let mut command = Command::new(&program);
+    command.args(["serve", "-q"]);
+    command.args(args.model.iter().flat_map(|model| [Path::new("-m"), model]));
+    command.args(flags);
+    let server = Server::start(command)?;
     println!(
         "{} clients for {} s at {}",
         args.clients,

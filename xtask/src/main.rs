@@ -41,6 +41,8 @@ enum Task {
     Bench(bench::Args),
     /// Put `apr serve` under load
     Load(load::Args),
+    /// Compare `apr serve` with llama.cpp's `llama-server`
+    Streams(load::streams::Args),
     /// Find out whether a model can be trusted, as `apr verify` does
     VerifyModel(verify_model::Args),
 }
@@ -53,6 +55,9 @@ fn main() -> ExitCode {
         Task::SynthModel(args) => synth_model::run(&args),
         Task::Bench(args) => bench::run(&args),
         Task::Load(args) => Workspace::find().and_then(|workspace| load::run(&workspace, &args)),
+        Task::Streams(args) => {
+            Workspace::find().and_then(|workspace| load::streams::run(&workspace, &args))
+        }
         Task::VerifyModel(args) => {
             Workspace::find().and_then(|workspace| verify_model::run(&workspace, &args))
         }

@@ -113,10 +113,12 @@ impl Ask {
             }
             let choice = &chunk["choices"][0];
             is_finished |= choice["finish_reason"].is_string();
-            if let Some(piece) = choice["delta"]["content"]
-                .as_str()
-                .filter(|piece| !piece.is_empty())
-            {
+            if let Some(n) = chunk["usage"]["completion_tokens"].as_u64() {
+                n_tokens = n;
+            }
+            let piece = choice["delta"]["content"].as_str();
+            let piece = piece.or_else(|| choice["text"].as_str());
+            if let Some(piece) = piece.filter(|piece| !piece.is_empty()) {
                 let now = Instant::now();
                 match first {
                     None => first = Some(now - begin),

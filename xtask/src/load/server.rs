@@ -4,7 +4,6 @@ use std::{
     fs,
     io::{BufRead, BufReader, Read, Write},
     net::{SocketAddr, TcpListener, TcpStream},
-    path::Path,
     process::{Child, Command, Stdio},
     thread,
     time::{Duration, Instant},
@@ -33,23 +32,17 @@ pub(super) struct Footprint {
 
 impl Server {
     /// Starts a server on a port that is free and waits until it has its model.
-    pub(super) fn start(
-        program: &Path,
-        model: Option<&Path>,
-        flags: &[String],
-    ) -> Result<Self, TaskError> {
-        let mut command = Command::new(program);
+    pub(super) fn start(mut command: Command) -> Result<Self, TaskError> {
+        let program = command.get_program().to_string_lossy().into_owned();
         let failed = |source| TaskError::Start {
-            command: program.display().to_string(),
+            command: program.clone(),
             source,
         };
         let free = TcpListener::bind(("127.0.0.1", 0)).map_err(failed)?;
         let address = free.local_addr().map_err(failed)?;
         drop(free);
-        command.args(["serve", "-q", "--port", &address.port().to_string()]);
-        command.args(model.iter().flat_map(|model| [Path::new("-m"), model]));
         command
-            .args(flags)
+            .args(["--port", &address.port().to_string()])
             .stdin(Stdio::null())
             .stdout(Stdio::null());
         let server = Self {
@@ -74,7 +67,7 @@ impl Server {
         self.address
     }
 
-    fn wrong(&self, reason: &str) -> TaskError {
+    pub(super) fn wrong(&self, reason: &str) -> TaskError {
         TaskError::Output {
             command: self.command.clone(),
             reason: reason.to_owned(),
