@@ -28,10 +28,12 @@
 mod card;
 mod error;
 mod from_checkpoint;
+mod general;
 mod importance;
 mod naming;
 mod new_file;
 mod new_folder;
+mod partial;
 mod plan;
 mod quantize;
 mod source;
