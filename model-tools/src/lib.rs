@@ -38,6 +38,7 @@ mod plan;
 mod quantize;
 mod source;
 mod tensor_type;
+mod threads;
 mod to_checkpoint;
 mod trace;
 pub mod verify;
