@@ -145,6 +145,7 @@ fn to_folder(args: &ConvertArgs, file: &ModelFile, gguf: &GgufSet<'_>) -> Result
 fn write_folder(plan: &CheckpointPlan<'_>, args: &ConvertArgs) -> Result<(), ToolError> {
     let interrupt = Interrupt::install();
     interrupt.make_gentle();
+    interrupt.notice_termination();
     let folder = NewFolder::create(&args.output)?;
     let bar = Progress::bytes("convert", plan.n_bytes(), args.quiet.quiet);
     plan.write(&folder, args.threads.n_threads(), |progress| {
@@ -154,8 +155,8 @@ fn write_folder(plan: &CheckpointPlan<'_>, args: &ConvertArgs) -> Result<(), Too
     folder.finish()
 }
 
-/// Writes beside the target and puts the file in its place. Ctrl-C ends it after the piece
-/// that is being written, and nothing is left.
+/// Writes beside the target and puts the file in its place. Ctrl-C and SIGTERM end it after the
+/// piece that is being written, and nothing is left.
 pub(crate) fn write_gguf(
     plan: &Plan<'_>,
     target: &Path,
@@ -165,6 +166,7 @@ pub(crate) fn write_gguf(
 ) -> Result<(), ToolError> {
     let interrupt = Interrupt::install();
     interrupt.make_gentle();
+    interrupt.notice_termination();
     let out = NewFile::create(target)?;
     let bar = Progress::bytes(what, plan.n_bytes(), quiet.quiet);
     let out = plan.write(out, threads.n_threads(), |progress| {
@@ -175,7 +177,7 @@ pub(crate) fn write_gguf(
 }
 
 fn flow(interrupt: &Interrupt) -> ControlFlow<()> {
-    if interrupt.flag().is_cancelled() {
+    if interrupt.is_set() {
         ControlFlow::Break(())
     } else {
         ControlFlow::Continue(())

@@ -4,6 +4,8 @@
 //! batch, and the verb ends in good order. Reading a large file or a layer of a very large
 //! batch may still take longer than a person waits. So where the program is to end anyway,
 //! the handler ends it itself after a moment; all text was flushed as it was written.
+//!
+//! SIGTERM ends the program at once, except where that would leave a file behind.
 
 use std::{
     sync::{
@@ -27,6 +29,7 @@ pub(crate) struct Interrupt {
     cancel: CancelFlag,
     /// Whether the first Ctrl-C ends only what is going on, not the program.
     is_gentle: Arc<AtomicBool>,
+    is_terminated: Arc<AtomicBool>,
 }
 
 impl Interrupt {
@@ -48,6 +51,29 @@ impl Interrupt {
     /// Lets the first Ctrl-C end only what is going on; a second one ends the program.
     pub(crate) fn make_gentle(&self) {
         self.is_gentle.store(true, Ordering::Relaxed);
+    }
+
+    /// Lets SIGTERM, by which service managers and `timeout` end programs, be noticed instead of
+    /// ending the program. A second one ends it.
+    pub(crate) fn notice_termination(&self) {
+        #[cfg(unix)]
+        {
+            use signal_hook::{consts::SIGTERM, flag};
+
+            // If the signal cannot be caught, it ends the program as it would have.
+            let status = i32::from(error::INTERRUPTED);
+            let _ = flag::register_conditional_shutdown(
+                SIGTERM,
+                status,
+                Arc::clone(&self.is_terminated),
+            );
+            let _ = flag::register(SIGTERM, Arc::clone(&self.is_terminated));
+        }
+    }
+
+    /// Returns whether there was a Ctrl-C, or a SIGTERM that is noticed.
+    pub(crate) fn is_set(&self) -> bool {
+        self.cancel.is_cancelled() || self.is_terminated.load(Ordering::Relaxed)
     }
 
     pub(crate) fn is_gentle(&self) -> bool {

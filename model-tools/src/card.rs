@@ -9,7 +9,7 @@ use std::{fs::File, io::Read, path::Path};
 
 use serde_json::Value;
 
-use crate::error::quote;
+use crate::{error::quote, general};
 
 /// The document.
 pub(crate) const NAME: &str = "README.md";
@@ -19,22 +19,6 @@ pub(crate) const HUB: &str = "https://huggingface.co/";
 
 /// The most bytes of a card that are looked at.
 const MAX_BYTES: u64 = 1 << 20;
-
-/// Fields that are used; of others it does not matter whether they can be read.
-const USED: [&str; 12] = [
-    "organization",
-    "name",
-    "model_name",
-    "size_label",
-    "license",
-    "license_name",
-    "license_link",
-    "base_model",
-    "tags",
-    "pipeline_tag",
-    "languages",
-    "language",
-];
 
 /// The fields of a card.
 #[derive(Clone, Debug, Default)]
@@ -90,7 +74,8 @@ impl Card {
             }
         }
         card.fields.retain(|(key, _)| !unread.contains(key));
-        unread.retain(|key| USED.contains(&key.as_str()));
+        // Of fields that are not used it does not matter whether they can be read.
+        unread.retain(|key| general::is_used(key));
         unread.dedup();
         let note = |key: &String| format!("{NAME}: field `{}` cannot be read", quote(key));
         card.notes = unread.iter().map(note).collect();

@@ -16,10 +16,7 @@ use serde_json::{Map, Value};
 use tokenizer::Tokenizer;
 
 use crate::{
-    Source, SourceTensor, ToolError,
-    card::{self, Card},
-    error::quote,
-    naming::{self, ModelId},
+    Source, SourceTensor, ToolError, card::Card, error::quote, general, naming::ModelId,
     source::TensorData,
 };
 
@@ -46,7 +43,7 @@ impl<'a> Source<'a> {
         metadata.set("general.type", "model")?;
         set_sampling(&mut metadata, &config.sampling)?;
         let id = ModelId::of_folder(checkpoint.folder());
-        set_general(&mut metadata, &id, &card, &tensors)?;
+        general::write(&mut metadata, &id, &card, &tensors)?;
         set_config(&mut metadata, config, &fields)?;
         tokenizer.write_gguf(&mut metadata)?;
         let count = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
@@ -140,58 +137,6 @@ fn set_sampling(metadata: &mut GgufWriter, hints: &SamplingHints) -> Result<(), 
     for (name, value) in numbers {
         if let Some(value) = value {
             metadata.set(&key(name), value)?;
-        }
-    }
-    Ok(())
-}
-
-/// What the model is called, whose it is, and what it may be used for.
-fn set_general(
-    metadata: &mut GgufWriter,
-    id: &ModelId,
-    card: &Card,
-    tensors: &[SourceTensor<'_>],
-) -> Result<(), ToolError> {
-    let name = card.one(&["name", "model_name"]).map(str::to_owned);
-    metadata.set(
-        "general.name",
-        name.unwrap_or_else(|| naming::title(&id.name)),
-    )?;
-    let organization = card.one(&["organization"]).map(str::to_owned);
-    let organization = organization.or(id.organization.as_deref().map(naming::title));
-    if let Some(organization) = organization {
-        metadata.set("general.organization", organization)?;
-    }
-    let size_label = card.one(&["size_label"]).map(str::to_owned);
-    let size_label = size_label.unwrap_or_else(|| naming::size_label(&id.name, tensors));
-    metadata.set("general.size_label", size_label)?;
-    for key in ["license", "license.name", "license.link"] {
-        if let Some(value) = card.one(&[&key.replace('.', "_")]) {
-            metadata.set(&format!("general.{key}"), value)?;
-        }
-    }
-    let bases = card.all(&["base_model"]);
-    if !bases.is_empty() {
-        let count = u32::try_from(bases.len()).unwrap_or(u32::MAX);
-        metadata.set("general.base_model.count", count)?;
-    }
-    for (idx, base) in bases.iter().enumerate() {
-        let id = ModelId::of_text(base);
-        let key = |name: &str| format!("general.base_model.{idx}.{name}");
-        metadata.set(&key("name"), naming::title(&id.name))?;
-        if let Some(organization) = &id.organization {
-            metadata.set(&key("organization"), naming::title(organization))?;
-            let url = format!("{}{organization}/{}", card::HUB, id.name);
-            metadata.set(&key("repo_url"), url)?;
-        }
-    }
-    for (key, names) in [
-        ("general.tags", ["tags", "pipeline_tag"]),
-        ("general.languages", ["languages", "language"]),
-    ] {
-        let values = card.all(&names);
-        if !values.is_empty() {
-            metadata.set(key, values)?;
         }
     }
     Ok(())

@@ -2,7 +2,7 @@
 //!
 //! Everything is written beside the target under a name that nobody has, and put in its place
 //! when it is complete. Until then the target is what it was: a full disk, an error or the end
-//! of the process changes nothing of it.
+//! of the process changes nothing of it. What a killed process leaves, the next one removes.
 
 use std::{
     fs::{self, File, OpenOptions},
@@ -10,7 +10,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use crate::ToolError;
+use crate::{ToolError, partial};
 
 /// A file on its way. Dropped before [`NewFile::finish`], it leaves nothing behind.
 ///
@@ -38,7 +38,7 @@ impl NewFile {
                     return Err(failed(io::ErrorKind::PermissionDenied.into()));
                 }
                 let target = fs::canonicalize(target).map_err(failed)?;
-                let (partial, file) = create_beside(&target).map_err(failed)?;
+                let (partial, file) = partial::create_file(&target).map_err(failed)?;
                 (target, Some(partial), file)
             }
             Ok(_) => {
@@ -47,7 +47,7 @@ impl NewFile {
             }
             Err(_) => {
                 let target = link_target(target).map_err(failed)?;
-                let (partial, file) = create_beside(&target).map_err(failed)?;
+                let (partial, file) = partial::create_file(&target).map_err(failed)?;
                 (target, Some(partial), file)
             }
         };
@@ -94,25 +94,6 @@ impl Drop for NewFile {
             let _ = fs::remove_file(partial);
         }
     }
-}
-
-/// Creates a file of a name that nobody has, in the folder of `target`.
-fn create_beside(target: &Path) -> io::Result<(PathBuf, File)> {
-    for attempt in 0.. {
-        let partial = partial_name(target, attempt);
-        match File::create_new(&partial) {
-            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
-            result => return result.map(|file| (partial, file)),
-        }
-    }
-    Err(io::ErrorKind::AlreadyExists.into())
-}
-
-/// Returns a name beside `target` for what is not complete.
-pub(crate) fn partial_name(target: &Path, attempt: u32) -> PathBuf {
-    let mut partial = target.as_os_str().to_owned();
-    partial.push(format!(".{}-{attempt}.partial", std::process::id()));
-    partial.into()
 }
 
 /// Follows links to what they point to, which need not be there.

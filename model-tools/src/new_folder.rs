@@ -12,7 +12,8 @@ use std::{
 
 use crate::{
     ToolError,
-    new_file::{io_error, link_target, partial_name, sync_folder},
+    new_file::{io_error, link_target, sync_folder},
+    partial,
 };
 
 /// A folder on its way. Dropped before [`NewFolder::finish`], it leaves nothing behind.
@@ -21,6 +22,8 @@ pub struct NewFolder {
     target: PathBuf,
     /// Where the files go until the folder is complete.
     partial: Option<PathBuf>,
+    /// Says that somebody writes it.
+    _lock: Option<File>,
 }
 
 impl NewFolder {
@@ -44,20 +47,12 @@ impl NewFolder {
         }
         // `a/b/` and `a/b/.` would name a place within the folder that is not there yet.
         let target: PathBuf = target.components().collect();
-        for attempt in 0.. {
-            let partial = partial_name(&target, attempt);
-            match fs::create_dir(&partial) {
-                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
-                Err(error) => return Err(failed(error)),
-                Ok(()) => {
-                    return Ok(Self {
-                        target,
-                        partial: Some(partial),
-                    });
-                }
-            }
-        }
-        Err(failed(io::ErrorKind::AlreadyExists.into()))
+        let (partial, lock) = partial::create_folder(&target).map_err(failed)?;
+        Ok(Self {
+            target,
+            partial: Some(partial),
+            _lock: lock,
+        })
     }
 
     /// Writes a file of the folder by what `write` does, and waits until it is on the disk.

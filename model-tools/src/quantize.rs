@@ -12,9 +12,12 @@ use std::{
 };
 
 use quant_kernels::{KernelError, quantize_row, quantize_row_weighted};
-use rayon::{ThreadPoolBuilder, prelude::*};
+use rayon::prelude::*;
 
-use crate::{Plan, PlannedTensor, ToolError, error::quote, plan::Conversion, source::bytes_of};
+use crate::{
+    Plan, PlannedTensor, ToolError, error::quote, plan::Conversion, source::bytes_of,
+    threads::threads,
+};
 
 /// Weights that a thread quantizes at a time: a multiple of every block.
 const CHUNK_LEN: u64 = 16 << 10;
@@ -50,7 +53,7 @@ impl Plan<'_> {
         n_threads: NonZeroUsize,
         mut observe: impl FnMut(Progress) -> ControlFlow<()> + Send,
     ) -> Result<W, ToolError> {
-        in_pool(n_threads, || {
+        threads(n_threads)?.install(|| {
             let mut data = self.header.clone().start(out)?;
             let mut slabs = Slabs::new(n_threads, self.n_bytes(), &mut observe);
             for tensor in self.tensors() {
@@ -59,19 +62,6 @@ impl Plan<'_> {
             Ok(data.finish()?)
         })
     }
-}
-
-/// Does something that uses `rayon` on so many threads.
-pub(crate) fn in_pool<R: Send>(
-    n_threads: NonZeroUsize,
-    work: impl FnOnce() -> Result<R, ToolError> + Send,
-) -> Result<R, ToolError> {
-    let threads = ThreadPoolBuilder::new().num_threads(n_threads.get());
-    let threads = threads.build().map_err(|error| ToolError::Threads {
-        n_threads: n_threads.get(),
-        reason: error.to_string(),
-    })?;
-    threads.install(work)
 }
 
 /// Takes the bytes of a tensor, piece after piece.

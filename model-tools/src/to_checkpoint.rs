@@ -19,9 +19,8 @@ use tokenizer::Tokenizer;
 
 use self::safetensors::Shard;
 use crate::{
-    NewFolder, PlannedTensor, Progress, SourceTensor, ToolError,
-    quantize::{Slabs, in_pool},
-    source::TensorData,
+    NewFolder, PlannedTensor, Progress, SourceTensor, ToolError, quantize::Slabs,
+    source::TensorData, threads::threads,
 };
 
 /// What is wished of a checkpoint.
@@ -142,7 +141,7 @@ impl<'a> CheckpointPlan<'a> {
         for (name, bytes) in &self.documents {
             folder.file(name, |file| file.write(bytes))?;
         }
-        in_pool(n_threads, || {
+        threads(n_threads)?.install(|| {
             let mut slabs = Slabs::new(n_threads, self.n_bytes(), &mut observe);
             for shard in &self.shards {
                 folder.file(shard.name(), |file| {

@@ -110,6 +110,11 @@ fn described(gguf: &[u8]) -> Vec<u8> {
             ("general.name", "A: \"model\" # of ours"),
             ("general.organization", "us"),
             ("general.size_label", "8x1K"),
+            ("general.author", "me"),
+            ("general.version", "v3"),
+            ("general.description", "for tests"),
+            ("general.finetune", "chat"),
+            ("general.basename", "A"),
             ("general.license", "apache-2.0"),
             ("general.license.link", "https://example.org/LICENSE"),
             ("general.base_model.0.name", "Base 1B"),
@@ -118,6 +123,8 @@ fn described(gguf: &[u8]) -> Vec<u8> {
                 "general.base_model.0.repo_url",
                 "https://huggingface.co/them/base-1B",
             ),
+            ("general.base_model.1.repo_url", "https://example.org/other"),
+            ("general.dataset.0.name", "Plays"),
             ("general.sampling.sequence", "penalties;top_k;temperature"),
             ("tokenizer.chat_template.tool_use", "{{ messages }}"),
         ] {
@@ -126,7 +133,8 @@ fn described(gguf: &[u8]) -> Vec<u8> {
         writer
             .set("tokenizer.chat_templates", ["tool_use"])
             .unwrap();
-        writer.set("general.base_model.count", 1_u32).unwrap();
+        writer.set("general.base_model.count", 2_u32).unwrap();
+        writer.set("general.dataset.count", 1_u32).unwrap();
         writer
             .set("general.tags", ["chat", "text-generation"])
             .unwrap();
@@ -363,12 +371,12 @@ fn what_a_checkpoint_cannot_say_is_refused_or_told() {
     let says = "`rope.scaling.yarn_ext_factor` is 0.5: a checkpoint can only say 1";
     assert_eq!(error, says);
     let told = with(&gguf, |writer| {
-        writer.set("general.author", "me").unwrap();
+        writer.set("general.doi", "me").unwrap();
         writer.set("general.quantized_by", "me").unwrap();
     });
     let told = set(&told);
     let plan = CheckpointPlan::new(&told, &CheckpointOptions::default()).unwrap();
-    let says = "a checkpoint has no place for general.author and 1 more metadata";
+    let says = "a checkpoint has no place for general.doi and 1 more metadata";
     assert_eq!(plan.notes(), [says]);
     let options = CheckpointOptions {
         ty: Some(QuantType::Q8_0),
@@ -400,6 +408,123 @@ fn what_a_gguf_file_cannot_say_is_told() {
     let metadata = metadata(&bytes);
     assert_eq!(metadata["general.name"], "String(\"Model\")");
     assert!(!metadata.contains_key("general.license"));
+}
+
+/// Makes a folder with a card, and a GGUF file of it.
+fn with_card(name: &str, card: &str) -> BTreeMap<String, String> {
+    let temp = tempfile::tempdir().unwrap();
+    let folder = temp.path().join(name);
+    let gguf = model(Mix::BF16, Geometry::TINY);
+    to_folder(&gguf, &folder, &CheckpointOptions::default()).unwrap();
+    fs::write(folder.join("README.md"), card).unwrap();
+    metadata(&to_gguf(&folder, Mix::BF16))
+}
+
+#[test]
+fn what_a_model_is_called_comes_from_its_folder_and_its_card() {
+    let card = "---\nlicense: apache-2.0\nmodel_creator: us\nbase_model:\n- Them/Base-4M-v2\n\
+                - https://example.org/base\ndatasets: [them/plays]\ntags:\n- chat\n\
+                pipeline_tag: text-generation\nlanguage: en\n---\n# Tiny\n";
+    let found = with_card("Tiny-4M-A1M-Instruct-2507", card);
+    let expected = [
+        ("name", "Tiny 4M A1M Instruct 2507"),
+        ("author", "us"),
+        ("version", "2507"),
+        ("finetune", "Instruct"),
+        ("basename", "Tiny"),
+        ("size_label", "4M-A1M"),
+        ("license", "apache-2.0"),
+        ("base_model.0.name", "Base 4M v2"),
+        ("base_model.0.version", "v2"),
+        ("base_model.0.organization", "Them"),
+        (
+            "base_model.0.repo_url",
+            "https://huggingface.co/Them/Base-4M-v2",
+        ),
+        ("base_model.1.repo_url", "https://example.org/base"),
+        ("dataset.0.name", "Plays"),
+        ("dataset.0.organization", "Them"),
+        ("dataset.0.repo_url", "https://huggingface.co/them/plays"),
+    ];
+    for (key, expected) in expected {
+        let found = found.get(&format!("general.{key}")).map(String::as_str);
+        assert_eq!(found, Some(&*format!("String({expected:?})")), "{key}");
+    }
+    assert_eq!(found["general.base_model.count"], "U32(2)");
+    assert_eq!(found["general.dataset.count"], "U32(1)");
+    assert!(!found.contains_key("general.base_model.1.name"));
+    for (key, values) in [
+        ("general.tags", ["chat", "text-generation"].as_slice()),
+        ("general.languages", &["en"]),
+    ] {
+        let value = &found[key];
+        assert!(values.iter().all(|text| value.contains(text)), "{value}");
+    }
+
+    // The card is right where it differs from the name.
+    let card = "---\nmodel_name: Great\nversion: 3\nbasename: G\nfinetune: none\n---\n";
+    let found = with_card("Tiny-4M-Instruct-2507", card);
+    for (key, expected) in [
+        ("name", "Great"),
+        ("version", "3"),
+        ("basename", "G"),
+        ("finetune", "none"),
+        ("size_label", "4M"),
+    ] {
+        assert_eq!(
+            found[&format!("general.{key}")],
+            format!("String({expected:?})")
+        );
+    }
+    // A word says nothing but itself.
+    let found = with_card("tiny", "");
+    assert_eq!(found["general.size_label"], "String(\"8x1.1M\")");
+    for key in ["basename", "finetune", "version", "license", "tags"] {
+        assert!(!found.contains_key(&format!("general.{key}")), "{key}");
+    }
+}
+
+/// The keys that llama.cpp requires of the architecture and of a byte-level tokenizer, and those
+/// by which Ollama and LM Studio describe a model and choose how to talk to it.
+#[test]
+fn a_converted_file_has_every_key_that_other_programs_read() {
+    let found = with_card("Tiny-4M", "");
+    let texts = ["architecture", "type", "name", "size_label"].map(|key| format!("general.{key}"));
+    for key in texts {
+        assert!(found[&key].starts_with("String("), "{key}");
+    }
+    assert_eq!(found["general.architecture"], "String(\"qwen3moe\")");
+    assert_eq!(found["general.type"], "String(\"model\")");
+    assert_eq!(found["general.file_type"], "U32(32)");
+    assert_eq!(found["general.quantization_version"], "U32(2)");
+    for key in [
+        "block_count",
+        "context_length",
+        "embedding_length",
+        "attention.head_count",
+        "attention.head_count_kv",
+        "attention.key_length",
+        "attention.value_length",
+        "expert_count",
+        "expert_used_count",
+        "expert_feed_forward_length",
+    ] {
+        let value = &found[&format!("qwen3moe.{key}")];
+        assert!(value.starts_with("U32("), "{key}: {value}");
+    }
+    for key in ["rope.freq_base", "attention.layer_norm_rms_epsilon"] {
+        let value = &found[&format!("qwen3moe.{key}")];
+        assert!(value.starts_with("F32("), "{key}: {value}");
+    }
+    assert_eq!(found["tokenizer.ggml.model"], "String(\"gpt2\")");
+    assert_eq!(found["tokenizer.ggml.pre"], "String(\"qwen2\")");
+    for key in ["tokens", "token_type", "merges"] {
+        let value = &found[&format!("tokenizer.ggml.{key}")];
+        assert!(value.starts_with("Array("), "{key}: {value}");
+    }
+    assert!(found["tokenizer.ggml.eos_token_id"].starts_with("U32("));
+    assert_eq!(found["tokenizer.ggml.add_bos_token"], "Bool(false)");
+    assert!(found["tokenizer.chat_template"].contains("add_generation_prompt"));
 }
 
 #[test]

@@ -3,9 +3,9 @@
 
 use std::{num::NonZeroUsize, ops::ControlFlow, path::Path, time::Duration};
 
-use gguf_format::{Gguf, GgufWriter, Metadata};
+use gguf_format::{GgmlType, Gguf, GgufWriter, Metadata};
 use model_tools::{
-    Plan, QuantizeOptions, Source, TensorType,
+    CheckpointOptions, CheckpointPlan, NewFolder, Plan, QuantizeOptions, Source, TensorType,
     verify::{
         Caller, Depth, Event, Report, Severity, Stage, StageReport, Verdict, VerifyOptions, hashes,
         read_hashes, verify, verify_path,
@@ -283,12 +283,23 @@ fn a_missing_part_of_a_split_model_is_a_wrong_file() {
 
 #[test]
 fn unknown_keys_and_tensors_are_named() {
-    let bytes = with_metadata(&tiny(TypeMix::Named(Mix::Q4_K_M)), |_, header| {
-        header.set("qwen3moe.attention.sinks", 4_u32).unwrap();
-        header.set("my.key", true).unwrap();
-    });
-    let report = report(bytes);
-    assert_eq!(report.verdict, Verdict::Passed);
+    let gguf = tiny(TypeMix::Named(Mix::Q4_K_M));
+    let sound = Gguf::parse(&gguf).unwrap();
+    let mut header = GgufWriter::new();
+    header.set_all(sound.metadata()).unwrap();
+    header.set("qwen3moe.attention.sinks", 4_u32).unwrap();
+    header.set("my.key", true).unwrap();
+    let mut data = Vec::new();
+    for tensor in sound.tensors() {
+        let info = &tensor.info;
+        header.tensor(info.name(), info.ne(), info.ty()).unwrap();
+        data.push(tensor.data);
+    }
+    header
+        .tensor("blk.0.attn_sinks", &[1], GgmlType::F32)
+        .unwrap();
+    data.push(&[0; 4]);
+    let report = report(header.to_bytes(&data).unwrap());
     let found: Vec<_> = stage(&report, Stage::File)
         .findings
         .iter()
@@ -297,6 +308,55 @@ fn unknown_keys_and_tensors_are_named() {
     let expected = [
         (Severity::Warning, "qwen3moe.attention.sinks"),
         (Severity::Note, "my.key"),
+        (Severity::Warning, "blk.0.attn_sinks"),
+    ];
+    assert_eq!(found, expected);
+    // They are no reason not to trust the model, but the hash of a tensor is among the others.
+    assert_eq!(stage(&report, Stage::File).verdict, Verdict::Passed);
+    assert!(
+        report
+            .tensors
+            .iter()
+            .any(|hash| hash.name == "blk.0.attn_sinks")
+    );
+}
+
+#[test]
+fn unknown_fields_and_tensors_of_a_checkpoint_are_named() {
+    let temp = tempfile::tempdir().unwrap();
+    let folder = temp.path().join("model");
+    let gguf = ModelFile::from_bytes("tiny", tiny(TypeMix::Named(Mix::BF16)));
+    let gguf = gguf.gguf().unwrap();
+    let plan = CheckpointPlan::new(&gguf, &CheckpointOptions::default()).unwrap();
+    let new = NewFolder::create(&folder).unwrap();
+    let threads = NonZeroUsize::new(2).unwrap();
+    plan.write(&new, threads, |_| ControlFlow::Continue(()))
+        .unwrap();
+    new.finish().unwrap();
+    let path = folder.join("config.json");
+    let config = std::fs::read_to_string(&path).unwrap();
+    let config = config.replacen('{', "{\"num_sinks\": 4,", 1);
+    std::fs::write(&path, config).unwrap();
+    let path = folder.join("model.safetensors");
+    let bytes = std::fs::read(&path).unwrap();
+    let sound = safetensors::SafeTensors::deserialize(&bytes).unwrap();
+    let sinks = safetensors::tensor::TensorView::new(safetensors::Dtype::F32, vec![1], &[0; 4]);
+    let tensors = sound.iter().chain([("model.sinks", sinks.unwrap())]);
+    let more = safetensors::serialize(tensors, None).unwrap();
+    std::fs::write(&path, more).unwrap();
+    let quick = VerifyOptions {
+        depth: Depth::Quick,
+        ..options()
+    };
+    let report = verify_path(&folder, &quick, &mut Silent).unwrap();
+    let found: Vec<_> = stage(&report, Stage::File)
+        .findings
+        .iter()
+        .map(|finding| (finding.severity, finding.place.as_str()))
+        .collect();
+    let expected = [
+        (Severity::Warning, "config.json, `num_sinks`"),
+        (Severity::Warning, "model.sinks"),
     ];
     assert_eq!(found, expected);
 }

@@ -51,6 +51,9 @@ pub(crate) enum TaskError {
     /// A server did not bear its load; what is wrong was printed.
     #[error("{n} things are not as they should be")]
     Load { n: usize },
+    /// `apr verify` ended with a code of its own, and has said why.
+    #[error("`apr verify` ended with {code}")]
+    Verify { code: u8 },
     /// A model's answers are not what they should be.
     #[error("verification failed: {n_wrong} of {n_models} models are wrong")]
     Wrong { n_wrong: usize, n_models: usize },
@@ -87,6 +90,7 @@ impl TaskError {
             },
             Self::Synth(SynthError::Gguf(_)) => 3,
             Self::Wrong { .. } => 6,
+            Self::Verify { code } => *code,
             Self::Command { .. }
             | Self::Output { .. }
             | Self::Load { .. }

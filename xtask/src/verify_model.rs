@@ -1,21 +1,24 @@
 //! Verifies a model, or the built-in one and small synthetic ones of every mix of types.
 //!
-//! The checks are those of `apr verify`, from `model-tools`; here they are run on models that
-//! no user has, so that a broken kernel is noticed before anybody's model is.
+//! A model that is named is the business of `apr verify`, to which all is passed on. The same
+//! checks, from `model-tools`, are run here on models that no user has, so that a broken kernel is
+//! noticed before anybody's model is.
 
 use std::{
+    ffi::OsString,
     fs,
     num::NonZeroUsize,
     ops::ControlFlow,
     path::{Path, PathBuf},
+    process::Command,
     thread,
     time::{Duration, Instant},
 };
 
 use model_tools::verify::{
-    Caller, Depth, Event, Report, Verdict, VerifyOptions,
+    Caller, Event, Verdict, VerifyOptions,
     golden::{Golden, Tolerance},
-    verify, verify_path,
+    verify,
 };
 use moe_model::ModelFile;
 use synth_model::{Geometry, SynthModel, TypeMix, Vocab};
@@ -28,30 +31,18 @@ const WIDTH: usize = 100;
 /// Flags of the task.
 #[derive(Debug, Default, clap::Args)]
 pub(crate) struct Args {
-    /// A GGUF file or the folder of a checkpoint; without it, the built-in model and synthetic
-    /// ones
-    file: Option<PathBuf>,
-    /// Look at headers and samples only
-    #[arg(long)]
-    quick: bool,
-    /// Threads; all that there are if not said
-    #[arg(short, long)]
-    threads: Option<NonZeroUsize>,
-    /// Tokens of the forward pass
-    #[arg(short, long)]
-    n_tokens: Option<NonZeroUsize>,
-    /// Layers of the forward pass, from the first
-    #[arg(long)]
-    layers: Option<NonZeroUsize>,
+    /// A model and what to ask of it, as for `apr verify`: a GGUF file or the folder of a
+    /// checkpoint, --quick, --against and so on; without all that, the built-in model and
+    /// synthetic ones are verified
+    #[arg(
+        value_name = "FILE|DIR|FLAG",
+        trailing_var_arg = true,
+        allow_hyphen_values = true
+    )]
+    passed_on: Vec<OsString>,
     /// Check this mix of types only, among the synthetic models
-    #[arg(long, value_name = "MIX", conflicts_with = "file")]
+    #[arg(long, value_name = "MIX", conflicts_with = "passed_on")]
     quant: Option<TypeMix>,
-    /// Print the report of a file as JSON
-    #[arg(long, requires = "file")]
-    json: bool,
-    /// Write the report of a file as `JUnit` XML too
-    #[arg(long, value_name = "FILE", requires = "file")]
-    junit: Option<PathBuf>,
 }
 
 /// A clock, and nobody who listens.
@@ -74,12 +65,12 @@ pub(crate) fn run_all(workspace: &Workspace) -> Result<(), TaskError> {
 
 /// Checks the models and prints what was found.
 pub(crate) fn run(workspace: &Workspace, args: &Args) -> Result<(), TaskError> {
-    let mut options = args.options();
-    let mut clock = Clock(Instant::now());
-    if let Some(path) = &args.file {
-        let report = verify_path(path, &options, &mut clock)?;
-        return args.hand_out(&report);
+    if !args.passed_on.is_empty() {
+        return wait_for(&mut apr_verify(workspace, &args.passed_on));
     }
+    let n_threads = thread::available_parallelism().unwrap_or(NonZeroUsize::MIN);
+    let mut options = VerifyOptions::new(n_threads);
+    let mut clock = Clock(Instant::now());
     let (mut n_models, mut n_wrong) = (0, 0);
     let mut judge = |file: &ModelFile, options: &VerifyOptions| -> Result<(), TaskError> {
         let report = verify(file, options, &mut clock)?;
@@ -115,42 +106,31 @@ pub(crate) fn run(workspace: &Workspace, args: &Args) -> Result<(), TaskError> {
     Ok(())
 }
 
-impl Args {
-    fn options(&self) -> VerifyOptions {
-        let all = thread::available_parallelism().unwrap_or(NonZeroUsize::MIN);
-        VerifyOptions {
-            depth: if self.quick {
-                Depth::Quick
-            } else {
-                Depth::Full
-            },
-            n_tokens: self.n_tokens,
-            n_layers: self.layers,
-            ..VerifyOptions::new(self.threads.unwrap_or(all))
-        }
-    }
+/// Returns the program's own verb, with these arguments.
+fn apr_verify(workspace: &Workspace, args: &[OsString]) -> Command {
+    let mut command = workspace.cargo(&["run", "--quiet", "--package", "apr-cli"]);
+    command
+        .arg("--manifest-path")
+        .arg(workspace.path("Cargo.toml"))
+        .args(["--", "verify"])
+        .args(args)
+        // Paths count from where the task was called.
+        .current_dir(".");
+    command
+}
 
-    /// Prints and writes the report of a file.
-    fn hand_out(&self, report: &Report) -> Result<(), TaskError> {
-        if let Some(path) = &self.junit {
-            fs::write(path, report.to_junit()).map_err(|source| TaskError::File {
-                action: "write",
-                path: path.clone(),
-                source,
-            })?;
-        }
-        if self.json {
-            println!("{}", report.to_json());
-        } else {
-            print!("{}", report.to_table(WIDTH));
-        }
-        match report.verdict {
-            Verdict::Failed => Err(TaskError::Wrong {
-                n_wrong: 1,
-                n_models: 1,
-            }),
-            Verdict::Passed | Verdict::Skipped => Ok(()),
-        }
+fn wait_for(command: &mut Command) -> Result<(), TaskError> {
+    let status = command.status().map_err(|source| TaskError::Start {
+        command: "apr verify".to_owned(),
+        source,
+    })?;
+    match status.code().map(u8::try_from) {
+        Some(Ok(0)) => Ok(()),
+        Some(Ok(code)) => Err(TaskError::Verify { code }),
+        _ => Err(TaskError::Command {
+            command: "apr verify".to_owned(),
+            status: status.to_string(),
+        }),
     }
 }
 
@@ -209,25 +189,20 @@ fn synthetic(only: Option<TypeMix>) -> impl Iterator<Item = SynthModel<'static>>
 
 #[cfg(test)]
 mod tests {
+    use clap::Parser;
     use quant_kernels::QuantType;
 
     use super::*;
-
-    fn args(file: Option<PathBuf>, quant: Option<TypeMix>) -> Args {
-        Args {
-            file,
-            threads: NonZeroUsize::new(2),
-            n_tokens: NonZeroUsize::new(6),
-            quant,
-            ..Args::default()
-        }
-    }
 
     #[test]
     fn sound_models_pass() {
         let workspace = Workspace::find().unwrap();
         for mix in ["f32", "q4_k_m", "pure-iq2_xs"] {
-            run(&workspace, &args(None, Some(mix.parse().unwrap()))).unwrap();
+            let args = Args {
+                quant: Some(mix.parse().unwrap()),
+                ..Args::default()
+            };
+            run(&workspace, &args).unwrap();
         }
     }
 
@@ -240,11 +215,43 @@ mod tests {
     }
 
     #[test]
-    fn a_missing_file_is_an_error_of_the_system_and_a_wrong_one_is_6() {
+    fn what_is_asked_of_a_model_is_passed_on_as_it_is() {
+        #[derive(clap::Parser)]
+        struct Line {
+            #[command(flatten)]
+            args: Args,
+        }
+        let parse = |args: &[&str]| Line::try_parse_from([&["verify-model"], args].concat());
         let workspace = Workspace::find().unwrap();
-        let missing = args(Some(PathBuf::from("no/such/model.gguf")), None);
-        assert_eq!(run(&workspace, &missing).unwrap_err().exit_code(), 4);
-        let wrong = args(Some(workspace.path("README.md")), None);
-        assert_eq!(run(&workspace, &wrong).unwrap_err().exit_code(), 6);
+        let asked = [
+            &["m.gguf", "--quick", "--layers", "2", "--tokens", "8"][..],
+            &["--json", "--junit", "a.xml", "--compare", "b", "dir"],
+            &["m.gguf", "--against", "a.json", "--within", "0.5,0.02"],
+            &["--record", "a.json", "--text", "b.txt", "-t", "1", "--help"],
+        ];
+        for args in asked {
+            let parsed = parse(args).unwrap_or_else(|error| panic!("{error}")).args;
+            let command = apr_verify(&workspace, &parsed.passed_on);
+            let given: Vec<_> = command.get_args().collect();
+            assert_eq!(given[given.len() - args.len() - 2..][..2], ["--", "verify"]);
+            assert_eq!(given[given.len() - args.len()..], *args);
+        }
+        assert!(parse(&["--quant", "f32", "m.gguf"]).is_err());
+        assert!(
+            parse(&["--quant", "f32"])
+                .unwrap()
+                .args
+                .passed_on
+                .is_empty()
+        );
+    }
+
+    #[test]
+    fn the_verdict_is_passed_back() {
+        let ended = |code: u8| wait_for(Command::new("sh").args(["-c", &format!("exit {code}")]));
+        assert!(ended(0).is_ok());
+        for code in [3, 4, 6] {
+            assert_eq!(ended(code).unwrap_err().exit_code(), code);
+        }
     }
 }

@@ -205,26 +205,56 @@ mod unix {
         }
     }
 
-    #[test]
-    fn ctrl_c_leaves_no_folder() {
-        // Long enough for one thread in this build.
-        let files = Folder::new(Geometry {
-            n_layer: 10,
-            ..Geometry::SMALL
-        });
-        let args = ["convert", "-t", "1", "--outtype", "f32"];
-        let [given, folder] = ["bf16.gguf", "model"].map(|name| files.text(name));
-        let mut command = apr(&[&args[..], &[&given, &folder]].concat());
-        let child = command.stderr(Stdio::piped()).spawn().unwrap();
-        while files.names().len() < 2 {
+    /// Begins a work and sends a signal in the midst of it.
+    fn ended_by(signal: &str, work: &[&str], files: &Folder) -> Output {
+        let before = files.names();
+        let child = apr(work).stderr(Stdio::piped()).spawn().unwrap();
+        while files.names() == before {
             thread::sleep(Duration::from_millis(1));
         }
         let id = child.id().to_string();
-        let sent = Command::new("kill").args(["-INT", &id]).status().unwrap();
+        let sent = Command::new("kill").args([signal, &id]).status().unwrap();
         assert!(sent.success());
-        let output = child.wait_with_output().unwrap();
-        assert_eq!(output.status.code(), Some(130), "{}", stderr(&output));
-        assert_eq!(files.names(), ["bf16.gguf"]);
+        child.wait_with_output().unwrap()
+    }
+
+    /// From a file to a folder, from the folder to a file, and from a file to a smaller one.
+    #[test]
+    fn a_work_that_is_ended_leaves_what_was_there() {
+        // Long enough for one thread.
+        let files = Folder::new(Geometry {
+            n_layer: 6,
+            ..Geometry::SMALL
+        });
+        let [given, model] = ["bf16.gguf", "model"].map(|name| files.text(name));
+        let made = done(&["convert", "-q", &given, &model]);
+        assert_eq!(made.status.code(), Some(0), "{}", stderr(&made));
+        let [folder, file, smaller] = ["folder", "file", "smaller"].map(|name| files.text(name));
+        let old = || [&file, &smaller].map(|path| fs::read_to_string(path).unwrap());
+        fs::write(&file, "precious").unwrap();
+        fs::write(&smaller, "precious").unwrap();
+        let before = files.names();
+        let to_f32 = ["convert", "-t", "1", "--outtype", "f32"];
+        for work in [
+            &[&to_f32[..], &[&given, &folder]].concat(),
+            &[&to_f32[..], &[&model, &file]].concat(),
+            &["quantize", "-t", "1", &given, &smaller, "iq4_xs"][..],
+        ] {
+            let ended = |signal: &str, code: Option<i32>| {
+                let output = ended_by(signal, work, &files);
+                assert_eq!(output.status.code(), code, "{work:?}: {}", stderr(&output));
+                assert_eq!(old(), ["precious"; 2]);
+                let mut left = files.names();
+                left.retain(|name| !before.contains(name));
+                left
+            };
+            assert_eq!(ended("-INT", Some(130)), [""; 0], "{work:?}");
+            // Nobody can clean up then, but the next one does.
+            let left = ended("-KILL", None);
+            let is_partial = matches!(left.as_slice(), [one] if one.ends_with(".partial"));
+            assert!(is_partial, "{work:?}: {left:?}");
+            assert_eq!(ended("-TERM", Some(130)), [""; 0], "{work:?}");
+        }
     }
 
     #[cfg(target_os = "linux")]

@@ -1,9 +1,6 @@
 //! `apr quantize`: what is written, what is said, and what is left after a failure.
 
-use std::{
-    fs,
-    path::{Path, PathBuf},
-};
+use std::{fs, path::PathBuf};
 
 use gguf_format::{GgmlType, GgufWriter};
 use synth_model::{Geometry, SynthModel, TypeMix, Vocab};
@@ -316,74 +313,5 @@ fn failures_have_their_codes_and_leave_nothing() {
             stderr(&output)
         );
         assert_eq!(folder.names(), before, "{args:?}");
-    }
-}
-
-#[cfg(unix)]
-mod unix {
-    use std::{
-        process::{Command, Stdio},
-        thread,
-        time::Duration,
-    };
-
-    use super::*;
-    use crate::apr;
-
-    fn sh(script: &str, args: &[&str]) -> std::process::Output {
-        let program = env!("CARGO_BIN_EXE_apr");
-        let args = [&["-c", script, "sh", program], args].concat();
-        Command::new("sh").args(args).output().unwrap()
-    }
-
-    /// A limit on the size of files stands for a disk that is full.
-    #[test]
-    fn a_disk_that_fills_up_leaves_the_old_file() {
-        let folder = Folder::new(Geometry::TINY);
-        let output = folder.text("x.gguf");
-        fs::write(&output, "precious").unwrap();
-        let script = "ulimit -f 64; exec \"$@\"";
-        let full = sh(
-            script,
-            &["quantize", &folder.text("bf16.gguf"), &output, "q8_0"],
-        );
-        assert_eq!(full.status.code(), Some(4), "{}", stderr(&full));
-        assert!(stderr(&full).contains("x.gguf"), "{}", stderr(&full));
-        assert_eq!(fs::read(&output).unwrap(), b"precious");
-        assert_eq!(folder.names(), ["bf16.gguf", "x.gguf"]);
-    }
-
-    #[test]
-    fn ctrl_c_ends_it_soon_and_leaves_nothing() {
-        // Some ten seconds of work for one thread.
-        let folder = Folder::new(Geometry {
-            n_layer: 10,
-            ..Geometry::SMALL
-        });
-        let args = [
-            "-t",
-            "1",
-            &folder.text("bf16.gguf"),
-            &folder.text("x.gguf"),
-            "iq4_xs",
-        ];
-        let mut command = apr(&[&["quantize"], &args[..]].concat());
-        let child = command.stderr(Stdio::piped()).spawn().unwrap();
-        let is_partial =
-            |name: &String| Path::new(name).extension().is_some_and(|e| e == "partial");
-        while !folder.names().iter().any(is_partial) {
-            thread::sleep(Duration::from_millis(10));
-        }
-        let id = child.id().to_string();
-        assert!(
-            Command::new("kill")
-                .args(["-INT", &id])
-                .status()
-                .unwrap()
-                .success()
-        );
-        let output = child.wait_with_output().unwrap();
-        assert_eq!(output.status.code(), Some(130), "{}", stderr(&output));
-        assert_eq!(folder.names(), ["bf16.gguf"]);
     }
 }

@@ -1,36 +1,25 @@
 //! The documents of a checkpoint, from the metadata of a GGUF file.
 
-use gguf_format::{FromValue, GgufSet, Metadata};
+use gguf_format::{GgufSet, Metadata};
 use moe_model::{Config, Model, RopeScaling, SUPPORTED_ARCHITECTURES, SamplingHints};
 use quant_kernels::QuantType;
 use serde_json::{Map, Value, json};
 use tokenizer::Tokenizer;
 
-use crate::{
-    ToolError,
-    card::{self, Card},
-    error::quote,
-};
+use crate::{ToolError, card, error::quote, general};
 
 /// Names and bytes of documents, and what they do not say, a line each.
 type Documents = (Vec<(String, Vec<u8>)>, Vec<String>);
 
 /// Keys, or beginnings of keys, whose meaning is in the documents, in the tensors, or in a file
 /// being a GGUF file.
-const CARRIED: [&str; 14] = [
+const CARRIED: [&str; 7] = [
     "GGUF.",
     "general.alignment",
     "general.architecture",
-    "general.base_model.",
     "general.file_type",
-    "general.languages",
-    "general.license",
-    "general.name",
-    "general.organization",
     "general.quantization_version",
     "general.sampling.",
-    "general.size_label",
-    "general.tags",
     "general.type",
 ];
 
@@ -55,7 +44,7 @@ pub(super) fn documents(
     ];
     let of_tokenizer = tokenizer.to_documents(config.n_ctx).into_iter();
     documents.extend(of_tokenizer.map(|(name, bytes)| (name.to_owned(), bytes)));
-    if let Some(card) = card(metadata)?.to_document() {
+    if let Some(card) = general::card_of(metadata)?.to_document() {
         documents.push((card::NAME.to_owned(), card.into_bytes()));
     }
     Ok((documents, notes(metadata)))
@@ -69,6 +58,7 @@ fn notes(metadata: &Metadata<'_>) -> Vec<String> {
             || key.starts_with("tokenizer.")
             || key.starts_with("split.")
             || CARRIED.iter().any(|known| key.starts_with(known))
+            || general::is_carried(key)
     };
     let left: Vec<String> = metadata
         .iter()
@@ -207,53 +197,6 @@ fn generation_config(hints: &SamplingHints, tokenizer: &Tokenizer) -> Value {
     set("mirostat_tau", number(hints.mirostat_tau));
     set("mirostat_eta", number(hints.mirostat_eta));
     Value::Object(fields)
-}
-
-/// What the file says of name, licence and the like.
-fn card(metadata: &Metadata<'_>) -> Result<Card, ToolError> {
-    let mut card = Card::default();
-    for (field, key) in [
-        ("name", "general.name"),
-        ("organization", "general.organization"),
-        ("size_label", "general.size_label"),
-        ("license", "general.license"),
-        ("license_name", "general.license.name"),
-        ("license_link", "general.license.link"),
-    ] {
-        card.push(field, texts(metadata.optional::<&str>(key)?));
-    }
-    let count: u64 = metadata.optional("general.base_model.count")?.unwrap_or(0);
-    let mut bases = Vec::new();
-    for idx in 0..count.min(metadata.len() as u64) {
-        let of_base = |name: &str| {
-            let key = format!("general.base_model.{idx}.{name}");
-            metadata.optional::<&str>(&key)
-        };
-        let url = of_base("repo_url")?;
-        let id = url.map(|url| url.strip_prefix(card::HUB).unwrap_or(url));
-        bases.extend(texts(id.or(of_base("name")?)));
-    }
-    card.push("base_model", bases);
-    for (field, key) in [("tags", "general.tags"), ("language", "general.languages")] {
-        card.push(field, list(metadata, key)?);
-    }
-    Ok(card)
-}
-
-fn list(metadata: &Metadata<'_>, key: &str) -> Result<Vec<String>, ToolError> {
-    let texts: Option<gguf_format::Elements<'_, &str>> = optional(metadata, key)?;
-    Ok(texts.into_iter().flatten().map(str::to_owned).collect())
-}
-
-fn optional<'a, T: FromValue<'a>>(
-    metadata: &Metadata<'a>,
-    key: &str,
-) -> Result<Option<T>, ToolError> {
-    Ok(metadata.optional(key)?)
-}
-
-fn texts(text: Option<&str>) -> Vec<String> {
-    text.map(str::to_owned).into_iter().collect()
 }
 
 const fn torch_dtype(ty: QuantType) -> &'static str {

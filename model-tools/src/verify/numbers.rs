@@ -17,7 +17,6 @@ use std::sync::{
     mpsc,
 };
 
-use rayon::ThreadPoolBuilder;
 use xxhash_rust::xxh3::Xxh3;
 
 use self::{
@@ -28,7 +27,7 @@ use super::{
     Depth, Progress, Stage, StageReport, Subject, TensorHash, VerifyOptions,
     tensors::{FileTensor, tensors},
 };
-use crate::{ToolError, error::quote};
+use crate::{ToolError, error::quote, threads::threads};
 
 /// Rows of a tensor that are looked at where samples are.
 const SAMPLED_ROWS: usize = 64;
@@ -104,11 +103,7 @@ fn scan_all(
     progress: &mut Progress<'_>,
 ) -> Result<Vec<Scan>, ToolError> {
     let n_threads = options.n_threads.get();
-    let threads = ThreadPoolBuilder::new().num_threads(n_threads).build();
-    let threads = threads.map_err(|error| ToolError::Threads {
-        n_threads,
-        reason: error.to_string(),
-    })?;
+    let threads = threads(options.n_threads)?;
     let sample = (options.depth == Depth::Quick).then_some(SAMPLED_ROWS);
     let mut order: Vec<usize> = (0..tensors.len()).collect();
     order.sort_by_key(|&idx| std::cmp::Reverse(tensors[idx].data.len()));

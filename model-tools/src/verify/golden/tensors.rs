@@ -4,12 +4,13 @@
 //! and whether they have only changed places; the sum of the rows' hashes says whether the
 //! rows have only changed theirs, which is what other RoPE pairings do to queries and keys.
 
-use rayon::{ThreadPoolBuilder, prelude::*};
+use rayon::prelude::*;
 use xxhash_rust::xxh3::{xxh3_64, xxh3_128};
 
 use super::{GoldenTensor, digits};
 use crate::{
     ToolError,
+    threads::threads,
     verify::{Progress, VerifyOptions, tensors::FileTensor},
 };
 
@@ -26,11 +27,7 @@ pub(super) fn hash_all(
     progress: &mut Progress<'_>,
 ) -> Result<Vec<GoldenTensor>, ToolError> {
     let n_threads = options.n_threads.get();
-    let threads = ThreadPoolBuilder::new().num_threads(n_threads).build();
-    let threads = threads.map_err(|error| ToolError::Threads {
-        n_threads,
-        reason: error.to_string(),
-    })?;
+    let threads = threads(options.n_threads)?;
     let total = tensors.iter().map(|tensor| tensor.data.len() as u64).sum();
     let (mut all, mut done) = (Vec::new(), 0);
     for some in tensors.chunks(2 * n_threads) {
