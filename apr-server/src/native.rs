@@ -5,5 +5,5 @@ mod text;
 
 pub(crate) use self::{
     state::{health, metrics, props, slots},
-    text::{apply_template, detokenize, tokenize},
+    text::{apply_template, detokenize, tokenize, tokenizer_info},
 };

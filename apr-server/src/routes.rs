@@ -99,6 +99,11 @@ pub(crate) static ROUTES: &[Route] = &[
     post("/tokenize", "Text to token ids", |call| {
         Box::pin(native::tokenize(call))
     }),
+    get(
+        "/tokenizer_info",
+        "The tokenizer, as vLLM describes it",
+        |call| Box::pin(native::tokenizer_info(call)),
+    ),
     post("/detokenize", "Token ids to text", |call| {
         Box::pin(native::detokenize(call))
     }),

@@ -193,6 +193,7 @@ impl<'m> Engine<'m> {
                 submission.sink.send(Event::Finished {
                     reason: FinishReason::Cancelled,
                     text: String::new(),
+                    score: None,
                 });
             }
             is_wanted

@@ -1,10 +1,12 @@
 //! One hash of a whole model, to tell its answers from those of any other.
 
+use std::num::NonZeroUsize;
+
 use moe_model::ModelFile;
-use rayon::{ThreadPoolBuilder, prelude::*};
+use rayon::prelude::*;
 use xxhash_rust::xxh3::{Xxh3, xxh3_128};
 
-use crate::ToolError;
+use crate::{ToolError, threads::threads};
 
 /// Bytes that are hashed in one go.
 const PIECE: usize = 16 << 20;
@@ -14,12 +16,8 @@ const PIECE: usize = 16 << 20;
 ///
 /// # Errors
 /// The threads could not be started.
-pub fn fingerprint(file: &ModelFile, n_threads: usize) -> Result<u128, ToolError> {
-    let threads = ThreadPoolBuilder::new().num_threads(n_threads).build();
-    let threads = threads.map_err(|error| ToolError::Threads {
-        n_threads,
-        reason: error.to_string(),
-    })?;
+pub fn fingerprint(file: &ModelFile, n_threads: NonZeroUsize) -> Result<u128, ToolError> {
+    let threads = threads(n_threads)?;
     let mut whole = Xxh3::new();
     for bytes in file.all_bytes() {
         let pieces = bytes.par_chunks(PIECE).map(xxh3_128);
@@ -37,6 +35,7 @@ mod tests {
     use super::*;
 
     fn of_bytes(bytes: Vec<u8>, n_threads: usize) -> u128 {
+        let n_threads = NonZeroUsize::new(n_threads).unwrap();
         fingerprint(&ModelFile::from_bytes("x", bytes), n_threads).unwrap()
     }
 

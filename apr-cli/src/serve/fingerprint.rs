@@ -18,7 +18,7 @@ pub(super) struct Fingerprint(u128);
 impl Fingerprint {
     /// Reads the whole model once.
     pub(super) fn of(file: &ModelFile, n_threads: NonZeroUsize) -> Result<Self, ToolError> {
-        model_tools::fingerprint(file, n_threads.get()).map(Self)
+        model_tools::fingerprint(file, n_threads).map(Self)
     }
 
     /// What decides keys and values.

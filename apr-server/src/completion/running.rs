@@ -9,7 +9,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use generate::{Event, FinishReason as Reason, SubmitError, Ticket};
+use generate::{Event, FinishReason as Reason, SubmitError, Ticket, TokenScore};
 use reply_parser::{Ending, FinishReason, ReplyEvent, ReplyParser};
 use tokio::sync::{mpsc, watch};
 
@@ -218,7 +218,13 @@ impl Running {
                     .iter()
                     .any(|event| matches!(event, ReplyEvent::ToolCallEnd { .. }));
                 if is_call_over && self.is_single_call() {
-                    return Ok(Some(self.end(choice, events, Ending::Stopped, None)));
+                    let end = self.end(choice, Ending::Stopped, None);
+                    return Ok(Some(Update::Ended {
+                        choice,
+                        events,
+                        end,
+                        score: None,
+                    }));
                 }
                 Ok(Some(Update::Token {
                     choice,
@@ -226,7 +232,11 @@ impl Running {
                     score,
                 }))
             }
-            Event::Finished { reason, text } => self.finished(choice, reason, &text).map(Some),
+            Event::Finished {
+                reason,
+                text,
+                score,
+            } => self.finished(choice, reason, &text, score).map(Some),
             Event::Embedding(values) => {
                 figures.prefilled = Some(at);
                 self.close(choice, "stop");
@@ -264,7 +274,13 @@ impl Running {
         }
     }
 
-    fn finished(&mut self, choice: usize, reason: Reason, text: &str) -> Result<Update, ApiError> {
+    fn finished(
+        &mut self,
+        choice: usize,
+        reason: Reason,
+        text: &str,
+        score: Option<TokenScore>,
+    ) -> Result<Update, ApiError> {
         let (ending, stop) = match reason {
             Reason::StopToken(_) => (Ending::Stopped, None),
             Reason::StopString(idx) => (Ending::Stopped, self.stop_string(idx)),
@@ -278,7 +294,13 @@ impl Running {
             events.extend(parser.finish(ending));
         }
         state.note(&events);
-        Ok(self.end(choice, events, ending, stop))
+        let end = self.end(choice, ending, stop);
+        Ok(Update::Ended {
+            choice,
+            events,
+            end,
+            score,
+        })
     }
 
     fn stop_string(&self, idx: usize) -> Option<String> {
@@ -288,13 +310,7 @@ impl Running {
         }
     }
 
-    fn end(
-        &mut self,
-        choice: usize,
-        events: Vec<ReplyEvent>,
-        ending: Ending,
-        stop: Option<String>,
-    ) -> Update {
+    fn end(&mut self, choice: usize, ending: Ending, stop: Option<String>) -> End {
         let finish = match ending {
             Ending::CutOff => FinishReason::Length,
             Ending::Stopped if self.choices[choice].n_calls > 0 => FinishReason::ToolCalls,
@@ -305,12 +321,7 @@ impl Running {
             Ending::Stopped => "stop",
         };
         self.close(choice, label);
-        let end = End { finish, stop };
-        Update::Ended {
-            choice,
-            events,
-            end,
-        }
+        End { finish, stop }
     }
 
     /// Marks the end of a choice.

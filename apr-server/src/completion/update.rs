@@ -35,6 +35,8 @@ pub(crate) enum Update {
         /// What was held back.
         events: Vec<ReplyEvent>,
         end: End,
+        /// Of the token that ended it, if one did and scores are wanted.
+        score: Option<TokenScore>,
     },
     /// The mean of the prompt's hidden states.
     Embedding { choice: usize, values: Vec<f32> },

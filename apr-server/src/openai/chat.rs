@@ -124,6 +124,7 @@ async fn whole(mut running: Running, envelope: &Envelope) -> Result<Response, Ap
                 choice,
                 events,
                 end,
+                ..
             } => {
                 choices[choice].reply.extend(events);
                 choices[choice].finish = end.finish.as_str();
@@ -299,6 +300,7 @@ impl Writer for Chunks {
                 choice: idx,
                 events,
                 end,
+                ..
             } => {
                 self.write_events(idx, events, Value::Null, out);
                 let choice = json!({

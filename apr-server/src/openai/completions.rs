@@ -172,9 +172,15 @@ fn take(choices: &mut [Choice], update: Update, tokenizer: &Tokenizer) -> Option
             choice,
             events,
             end,
+            score,
         } => {
             choices[choice].push_text(events);
             choices[choice].finish = end.finish.as_str();
+            // As in OpenAI's API, lists have the token that ended the text: clients that want the
+            // scores of a prompt leave out as many at the end as were generated.
+            if let (Some(table), Some(score)) = (&mut choices[choice].scores, score) {
+                table.push(tokenizer, &score);
+            }
             Some(choice)
         }
         Update::Progress { .. } | Update::Embedding { .. } => None,

@@ -14,6 +14,8 @@ pub(super) struct Continuation {
     n_top: Option<usize>,
     pub(super) n_top_prompt: Option<usize>,
     pub(super) n_generated: usize,
+    /// Of the token that ended it.
+    end_score: Option<TokenScore>,
 }
 
 impl Continuation {
@@ -28,6 +30,7 @@ impl Continuation {
             n_top: generate.n_top,
             n_top_prompt: generate.n_top_prompt,
             n_generated: 0,
+            end_score: None,
         })
     }
 
@@ -103,21 +106,28 @@ impl Continuation {
         let bytes = tokenizer.token_bytes(token).unwrap_or_default();
         let ended = self.chooser.take(token, bytes)?;
         self.n_generated += 1;
+        let score = self.n_top.map(|n_top| score(logits, token, n_top));
+        let score = score.transpose()?;
         if matches!(ended, Some(FinishReason::StopToken(_))) {
+            self.end_score = score;
             return Ok(ended);
         }
-        let score = self.n_top.map(|n_top| score(logits, token, n_top));
         tell(Event::Token {
             token,
             text: self.text.push(tokenizer, token),
-            score: score.transpose()?,
+            score,
         });
         Ok(self.text.stopped().or(ended))
     }
 
     fn finished(&mut self, reason: FinishReason) -> Event {
         let text = self.text.finish();
-        Event::Finished { reason, text }
+        let score = self.end_score.take();
+        Event::Finished {
+            reason,
+            text,
+            score,
+        }
     }
 }
 

@@ -38,6 +38,9 @@ pub enum Event {
         reason: FinishReason,
         /// Text that was held back until now.
         text: String,
+        /// How likely the token was that ended it, which is no part of the text, if one did and
+        /// that was asked.
+        score: Option<TokenScore>,
     },
     /// The mean of the prompt's hidden states `[E]`, not normalised.
     Embedding(Vec<f32>),

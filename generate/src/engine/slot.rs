@@ -273,6 +273,7 @@ impl Slot {
         self.sink.tell(Event::Finished {
             reason: FinishReason::Cancelled,
             text: String::new(),
+            score: None,
         });
     }
 

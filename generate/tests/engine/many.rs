@@ -27,6 +27,7 @@ pub(crate) struct Told {
     pub(crate) text: String,
     pub(crate) embedding: Option<Vec<f32>>,
     pub(crate) end: Option<FinishReason>,
+    pub(crate) end_score: Option<TokenScore>,
     pub(crate) error: Option<String>,
 }
 
@@ -63,7 +64,12 @@ impl Told {
                 self.text.push_str(&text);
                 self.scores.extend(score);
             }
-            Event::Finished { reason, text } => {
+            Event::Finished {
+                reason,
+                text,
+                score,
+            } => {
+                self.end_score = score;
                 self.text.push_str(&text);
                 self.end = Some(reason);
             }
@@ -156,6 +162,7 @@ pub(crate) fn tokens(seed: u32, len: usize) -> Vec<u32> {
 /// Asserts that two answers are the same to the last bit of every probability.
 pub(crate) fn assert_same(a: &Told, b: &Told) {
     assert_eq!((&a.tokens, &a.text, a.end), (&b.tokens, &b.text, b.end));
+    assert_eq!(a.end_score, b.end_score);
     let bits = |scores: &[TokenScore]| -> Vec<u64> {
         let score = |s: &TokenScore| {
             let top: Vec<u64> = s.top.iter().map(|top| top.logprob.to_bits()).collect();
