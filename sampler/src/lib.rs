@@ -27,7 +27,7 @@ pub use chain::SamplerChain;
 pub use config::{Mirostat2, SamplerConfig};
 pub use error::SamplerError;
 pub use grammar::{
-    Grammar, GrammarMatcher, GrammarPart, GrammarSource, GrammarTokens, GrammarVocabulary, Next,
+    FreeText, Grammar, GrammarMatcher, GrammarPart, GrammarSource, GrammarTokens, GrammarVocabulary, Next,
     TokenMask,
 };
 pub use log_softmax::LogSoftmax;

@@ -84,6 +84,12 @@ impl GrammarVocabulary {
         self.tokens.bytes(id)
     }
 
+    /// Returns the tokens of a text as the model has learned to read it.
+    #[must_use]
+    pub fn encode(&self, text: &str) -> Vec<u32> {
+        self.tokens.encode(text)
+    }
+
     /// Returns the number of logits.
     #[must_use]
     pub const fn n_vocab(&self) -> usize {
