@@ -289,7 +289,12 @@ mod tests {
         for text in ["ab\n</p>!", "<p \n</p\n</p>!", "éééé\n\nééé\n</p>!"] {
             assert!(accepts(&grammar, text), "{text}");
         }
-        for text in ["a\n</p>!", "0123456789\n</p>!", "a<p>\n</p>!", "a</f \n>\n</p>!"] {
+        for text in [
+            "a\n</p>!",
+            "0123456789\n</p>!",
+            "a<p>\n</p>!",
+            "a</f \n>\n</p>!",
+        ] {
             assert!(!accepts(&grammar, text), "{text}");
         }
     }

@@ -16,8 +16,8 @@ use crate::{
     api_error::ApiError,
     call::{Call, blocking},
     completion::{
-        Generation, Job, Running, Settings, Update, Work, Writer, finite, n_predict, piece,
-        seconds_to_ms, stream, timings, usage,
+        Form, Generation, Held, Job, Running, Settings, Update, Work, Writer, finite, n_predict,
+        piece, seconds_to_ms, stream, timings, usage,
     },
     fields::Fields,
     frames::{self, DONE},
@@ -79,8 +79,7 @@ fn read(body: Value, model: &ServedModel) -> Result<Request, ApiError> {
         &[json!("")],
         "texts are continued at their end alone",
     )?;
-    let is_text = [json!({"type": "text"})];
-    fields.refuse("response_format", &is_text, "only text is supported")?;
+    settings.hold_to(Form::of_format(&mut fields, "response_format")?)?;
     fields.finish()?;
     if prompts.len() * settings.n > MAX_ANSWERS {
         let message = format!("prompts times n: expected at most {MAX_ANSWERS}");
@@ -88,7 +87,9 @@ fn read(body: Value, model: &ServedModel) -> Result<Request, ApiError> {
     }
     let id = random::id("cmpl");
     let envelope = Envelope::new(id.clone(), "text_completion", model);
+    let held = Held::text(&settings, model)?;
     let generation = Generation {
+        held,
         settings,
         n_top,
         n_top_prompt: n_top.filter(|_| has_echo),

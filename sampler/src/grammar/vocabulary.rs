@@ -96,6 +96,15 @@ impl GrammarVocabulary {
         self.n_vocab
     }
 
+    /// Makes the tables that grammars are compiled with, unless they are made; otherwise the
+    /// first grammar does.
+    ///
+    /// # Errors
+    /// [`SamplerError::Grammar`] says what is wrong with the vocabulary.
+    pub fn make_tables(&self) -> Result<(), SamplerError> {
+        self.factory().map(|_| ())
+    }
+
     /// Returns what makes parsers, after making it if this is the first call.
     pub(super) fn factory(&self) -> Result<&ParserFactory, SamplerError> {
         let factory = self.factory.get_or_init(|| self.build());
