@@ -6,8 +6,10 @@ use serde_json::{Value, json};
 use crate::{models::Model, server::Server};
 
 const CHAT: &str = "/v1/chat/completions";
-/// The token `<tool_call>` of the built-in model.
+/// The token `<tool_call>` of the built-in model, and the one that other ways of writing it
+/// begin with.
 const OPEN: &str = "2042";
+const BRACKET: &str = "27";
 
 fn function(name: &str, parameters: Value) -> Value {
     json!({"type": "function", "function": {"name": name, "parameters": parameters}})
@@ -105,9 +107,10 @@ fn a_call_that_is_demanded_is_made_and_is_valid() {
             for choice in answer["choices"].as_array().unwrap() {
                 let made = calls(&choice["message"]);
                 // One that is cut off ends in the middle of a call.
-                let n_whole = made.len() - usize::from(choice["finish_reason"] == "length");
-                assert_valid(&made[..n_whole.max(1)]);
-                assert_eq!(choice["message"]["content"], Value::Null, "{choice}");
+                let is_cut = choice["finish_reason"] == "length";
+                let n_whole = made.len() - usize::from(is_cut && made.len() > 1);
+                assert_valid(&made[..n_whole]);
+                assert!(is_cut || choice["message"]["content"].is_null(), "{choice}");
             }
         }
         for name in ["weather", "note", "wait"] {
@@ -181,8 +184,8 @@ fn with_tools_and_a_form_an_answer_is_a_call_or_of_the_form() {
         let schema = json!({"type": "object", "properties": {"ok": {"type": "boolean"}},
             "required": ["ok"], "additionalProperties": false});
         let format = json!({"type": "json_schema", "json_schema": {"name": "n", "schema": schema}});
-        let more = |bias: i64| json!({"response_format": format, "logit_bias": {OPEN: bias}});
-        let answer = server.good(CHAT, &chat(more(-100)));
+        let more = |bias: Value| json!({"response_format": format, "logit_bias": bias});
+        let answer = server.good(CHAT, &chat(more(json!({OPEN: -100, BRACKET: -100}))));
         let choice = &answer["choices"][0];
         let text = choice["message"]["content"].as_str().unwrap();
         assert!(
@@ -190,7 +193,7 @@ fn with_tools_and_a_form_an_answer_is_a_call_or_of_the_form() {
             "{text}"
         );
         assert_eq!(choice["finish_reason"], "stop");
-        let mut body = chat(more(100));
+        let mut body = chat(more(json!({OPEN: 100})));
         body["parallel_tool_calls"] = json!(false);
         let answer = server.good(CHAT, &body);
         assert_valid(&calls(&answer["choices"][0]["message"]));
@@ -225,10 +228,7 @@ fn what_cannot_be_held_to_is_refused_where_it_must_be() {
             json!({"tools": [tool], "logit_bias": {OPEN: 100}, "parallel_tool_calls": false});
         let answer = server.good(CHAT, &chat(more));
         let made = calls(&answer["choices"][0]["message"]);
-        assert!(
-            made[0].0 == "f" && made[0].1.starts_with("{\"n\":"),
-            "{made:?}"
-        );
+        assert!(made[0].0 == "f" && made[0].1.starts_with('{'), "{made:?}");
         tool["function"]["strict"] = json!(true);
         refused(&chat(json!({"tools": [tool]})));
         let unknown = json!({"tool_choice": {"type": "function", "function": {"name": "other"}}});

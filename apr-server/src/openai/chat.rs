@@ -7,7 +7,7 @@ use serde_json::{Map, Value, json};
 use super::{Envelope, Streaming, check_model, check_queue};
 use crate::{
     api_error::ApiError,
-    call::{Call, blocking},
+    call::{Call, reading},
     completion::{
         Chat, Form, Job, Running, Settings, Update, Work, Writer, chat_logprob, n_predict,
         seconds_to_ms, stream, timings, usage,
@@ -33,8 +33,7 @@ struct Request {
 pub(crate) async fn chat(call: Call) -> Result<Response, ApiError> {
     check_queue(&call.app)?;
     let (app, body) = call.json().await?;
-    let of_reader = app.clone();
-    let request = blocking(move || read(body, of_reader.model()?)).await?;
+    let request = reading(&app, body, read).await?;
     let running = Running::start(&app, request.job)?;
     if request.streaming.is_on {
         let writer = Chunks {

@@ -14,7 +14,7 @@ use super::{
 };
 use crate::{
     api_error::ApiError,
-    call::{Call, blocking},
+    call::{Call, reading},
     completion::{
         Form, Generation, Held, Job, Running, Settings, Update, Work, Writer, finite, n_predict,
         piece, seconds_to_ms, stream, timings, usage,
@@ -44,8 +44,7 @@ struct Request {
 pub(crate) async fn completions(call: Call) -> Result<Response, ApiError> {
     check_queue(&call.app)?;
     let (app, body) = call.json().await?;
-    let of_reader = app.clone();
-    let request = blocking(move || read(body, of_reader.model()?)).await?;
+    let request = reading(&app, body, read).await?;
     let running = Running::start(&app, request.job)?;
     let choices = choices(&running, request.echo.as_deref());
     if request.streaming.is_on {
