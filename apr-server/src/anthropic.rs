@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 use self::{blocks::Blocks, request::Request};
 use crate::{
     api_error::ApiError,
-    call::{Call, blocking},
+    call::{Call, blocking, reading},
     completion::{Running, Update, stream},
     openai::check_queue,
     routes::json as json_response,
@@ -32,8 +32,7 @@ pub(crate) async fn count_tokens(call: Call) -> Result<Response, ApiError> {
 async fn answer(call: Call) -> Result<Response, ApiError> {
     check_queue(&call.app)?;
     let (app, body) = call.json().await?;
-    let of_reader = app.clone();
-    let request = blocking(move || Request::read(body, of_reader.model()?)).await?;
+    let request = reading(&app, body, Request::read).await?;
     let Request {
         job,
         is_streamed,

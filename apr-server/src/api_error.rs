@@ -9,6 +9,7 @@ use axum::{
     response::Response,
 };
 use generate::{GenerateError, SubmitError};
+use sampler::SamplerError;
 use serde_json::{Value, json};
 use tokenizer::TemplateError;
 
@@ -175,6 +176,9 @@ impl From<GenerateError> for ApiError {
             }
             GenerateError::EmptyPrompt => bad(error.to_string()).code("empty_prompt"),
             GenerateError::TokenOutOfRange { .. } => bad(error.to_string()).code("invalid_token"),
+            GenerateError::Sampler(SamplerError::GrammarStopped { .. }) => {
+                bad(error.to_string()).code("grammar_stopped")
+            }
             GenerateError::Sampler(error) => sampler_error(&error.to_string()),
             GenerateError::Cancelled => Self::internal("the request was cancelled"),
             error => Self::internal(error.to_string()),

@@ -5,12 +5,16 @@ use std::sync::{
     atomic::{AtomicUsize, Ordering},
 };
 
-use tokio::sync::watch;
+use tokio::sync::{Semaphore, watch};
 
 use crate::{api_error::ApiError, config::Config, metrics::Metrics, model::ServedModel};
 
 /// Bytes of all bodies being read at a time, in bodies of the greatest length.
 const BODIES_AT_A_TIME: usize = 8;
+
+/// Requests at a time that may be compiling grammars. There are more threads that read requests,
+/// so that one without a grammar does not wait for those with one.
+pub(crate) const COMPILING_AT_A_TIME: usize = 2;
 
 /// How far the end of the server has come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -33,6 +37,7 @@ pub(crate) struct App {
     /// Completions that have not ended.
     active: watch::Sender<usize>,
     body_bytes: AtomicUsize,
+    pub(crate) compiling: Arc<Semaphore>,
 }
 
 /// A completion that has not ended.
@@ -55,6 +60,7 @@ impl App {
             phase: watch::channel(Phase::Open).0,
             active: watch::channel(0).0,
             body_bytes: AtomicUsize::new(0),
+            compiling: Arc::new(Semaphore::new(COMPILING_AT_A_TIME)),
         }
     }
 

@@ -9,7 +9,7 @@ use axum::{
 use http_body_util::BodyExt;
 use serde_json::Value;
 
-use crate::{api_error::ApiError, app::App, fields};
+use crate::{api_error::ApiError, app::App, fields, model::ServedModel};
 
 /// How long the rest of a body that is too long is read, so that its sender sees the answer
 /// instead of a broken connection.
@@ -60,6 +60,41 @@ pub(crate) async fn blocking<T: Send + 'static>(
 ) -> Result<T, ApiError> {
     let done = tokio::task::spawn_blocking(work).await;
     done.unwrap_or_else(|_| Err(ApiError::internal("the request could not be read")))
+}
+
+/// Reads a request. Many that bring tools or a form of the answer wait for each other.
+pub(crate) async fn reading<T: Send + 'static>(
+    app: &Arc<App>,
+    body: Value,
+    read: impl FnOnce(Value, &ServedModel) -> Result<T, ApiError> + Send + 'static,
+) -> Result<T, ApiError> {
+    let turn = match may_have_grammar(&body) {
+        true => Arc::clone(&app.compiling).acquire_owned().await.ok(),
+        false => None,
+    };
+    let app = Arc::clone(app);
+    blocking(move || {
+        // It is this work's turn even if its client does not wait for it.
+        let _turn = turn;
+        read(body, app.model()?)
+    })
+    .await
+}
+
+/// Whether a request has a field that may bring a grammar. Ollama's options may be among them.
+fn may_have_grammar(body: &Value) -> bool {
+    const PLAIN: [&str; 6] = [
+        "grammar",
+        "json_schema",
+        "options",
+        "output_config",
+        "text",
+        "tools",
+    ];
+    const PARTS: [&str; 5] = ["choice", "format", "guided_", "regex", "structured_"];
+    let names = body.as_object().into_iter().flat_map(|body| body.keys());
+    let mut names = names.map(String::as_str);
+    names.any(|name| PLAIN.contains(&name) || PARTS.iter().any(|part| name.contains(part)))
 }
 
 async fn read(

@@ -6,6 +6,13 @@
 mod chat;
 mod figures;
 mod job;
+
+mod call_grammar;
+mod form;
+mod held;
+mod tools;
+mod xml_call;
+
 mod running;
 mod score;
 mod settings;
@@ -16,11 +23,14 @@ mod update;
 pub(crate) use self::{
     chat::{Chat, text_prompt},
     figures::{seconds_to_ms, timings, usage},
+    form::{Form, only},
+    held::Held,
     job::{Generation, Job, Work},
     running::Running,
     score::{chat_logprob, finite, piece},
     settings::{Settings, n_predict, stop_strings},
     stream::{Writer, stream},
     thinking::{FAREWELL, ThinkingBudget},
+    tools::{ToolChoice, Tools},
     update::{End, Update},
 };

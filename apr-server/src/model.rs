@@ -2,9 +2,9 @@
 
 use std::{fmt, sync::Arc, time::SystemTime};
 
-use generate::EngineHandle;
+use generate::{EngineHandle, grammar_vocabulary};
 use moe_model::Model;
-use sampler::SamplerConfig;
+use sampler::{GrammarVocabulary, SamplerConfig};
 use tokenizer::{ChatTemplate, Tokenizer};
 
 use crate::error::ServerError;
@@ -59,6 +59,8 @@ impl ModelFacts {
 pub struct ServedModel {
     pub(crate) engine: EngineHandle,
     pub(crate) tokenizer: Arc<Tokenizer>,
+    /// For grammars; its tables are made when one is first asked for.
+    pub(crate) grammars: Arc<GrammarVocabulary>,
     pub(crate) facts: ModelFacts,
     /// `None` if the model has none; then there are no chats.
     pub(crate) template: Option<ChatTemplate>,
@@ -84,9 +86,11 @@ impl ServedModel {
             .chat_template()
             .map(|source| ChatTemplate::with_clock(source, SystemTime::now))
             .transpose()?;
+        let grammars = grammar_vocabulary(Arc::clone(&tokenizer), facts.n_vocab);
         Ok(Self {
             engine,
             tokenizer,
+            grammars,
             facts,
             template,
             created: seconds_since_1970(),

@@ -17,8 +17,9 @@ use self::{
 };
 use crate::{
     api_error::ApiError,
-    call::{Call, blocking},
+    call::{Call, reading},
     completion::{Running, Update, stream},
+    model::ServedModel,
     openai::check_queue,
     routes::json as json_response,
 };
@@ -39,8 +40,8 @@ async fn answer(call: Call, form: Form) -> Result<Response, ApiError> {
     check_queue(&call.app)?;
     // `curl -d` calls its JSON a form, and Ollama's manual asks that way.
     let (app, body) = call.json_of_any_type().await?;
-    let of_reader = app.clone();
-    let request = blocking(move || Request::read(body, form, of_reader.model()?)).await?;
+    let read = move |body, model: &ServedModel| Request::read(body, form, model);
+    let request = reading(&app, body, read).await?;
     let Some(job) = request.job else {
         return Ok(json_response(&answer::nothing(form, app.model()?)));
     };

@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use self::{items::Items, request::Request};
 use crate::{
     api_error::ApiError,
-    call::{Call, blocking},
+    call::{Call, reading},
     completion::{Running, Update, Writer, stream},
     openai::check_queue,
     routes::json as json_response,
@@ -21,8 +21,7 @@ use crate::{
 pub(crate) async fn responses(call: Call) -> Result<Response, ApiError> {
     check_queue(&call.app)?;
     let (app, body) = call.json().await?;
-    let of_reader = app.clone();
-    let request = blocking(move || Request::read(body, of_reader.model()?)).await?;
+    let request = reading(&app, body, Request::read).await?;
     let Request {
         job,
         is_streamed,

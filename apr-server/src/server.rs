@@ -35,7 +35,7 @@ use self::{
     patient_stream::PatientStream,
 };
 use crate::{
-    app::{App, Phase},
+    app::{App, COMPILING_AT_A_TIME, Phase},
     config::Config,
     error::ServerError,
     exchange,
@@ -46,7 +46,7 @@ use crate::{
 /// Threads for input and output; they compute nothing that takes long.
 const IO_THREADS: usize = 2;
 /// Threads that read bodies and render conversations.
-const BLOCKING_THREADS: usize = 2;
+const BLOCKING_THREADS: usize = COMPILING_AT_A_TIME + 1;
 /// The most bytes of a head, and of an answer between hyper and the system.
 const BUFFER_BYTES: usize = 64 << 10;
 /// What is waited after an error of the system, such as too many open files.

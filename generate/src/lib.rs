@@ -25,8 +25,10 @@ mod text_stream;
 mod generator;
 mod run;
 
+mod awaited;
 mod grammar_guide;
 mod late_guide;
+mod thought_first;
 
 mod engine;
 mod prefix_cache;
@@ -51,4 +53,5 @@ pub use run::run_qwen3_moe_generate;
 pub use sequence::{Prefill, Progress, Sequence};
 pub use text_stream::TextConfig;
 pub(crate) use text_stream::TextStream;
+pub use thought_first::{Thought, ThoughtFirst};
 pub use token_loop::{FinishReason, GenerationConfig, TokenLoop, TokenStep};

@@ -8,7 +8,7 @@
 
 use serde_json::Value;
 
-use crate::{Tool, json::quoted};
+use crate::{Tool, json::quoted, tool::ParameterForm};
 
 /// The most schemas that are looked at for one parameter; references may go round in circles.
 const MAX_SCHEMAS: usize = 200;
@@ -55,6 +55,15 @@ impl Types {
     /// Nothing but a text, so its value is known while it is written.
     pub(crate) fn is_text(self) -> bool {
         self == Self::STRING
+    }
+
+    /// Returns how such a value stands in a tag.
+    pub(crate) fn form(self) -> ParameterForm {
+        match (self.string, self.is_text()) {
+            (_, true) => ParameterForm::Text,
+            (false, false) => ParameterForm::Json,
+            (true, false) => ParameterForm::Either,
+        }
     }
 
     fn add_schema(&mut self, schema: &Value, root: &Value) {

@@ -27,4 +27,4 @@ pub use format::{ArgumentsShape, CallForm, ReasoningStart, ReplyFormat};
 pub use id::call_id;
 pub use parser::{Ending, ReplyParser};
 pub use reply::{FinishReason, Reply, ToolCall};
-pub use tool::Tool;
+pub use tool::{ParameterForm, Tool};

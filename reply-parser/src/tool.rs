@@ -2,7 +2,19 @@
 
 use serde_json::Value;
 
-use crate::ToolError;
+use crate::{ToolError, coerce::Types};
+
+/// How a value stands in a tag of Qwen3-Coder's form, which has no quotes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ParameterForm {
+    /// As a text, whatever it spells.
+    Text,
+    /// As JSON: the schema allows no text.
+    Json,
+    /// As JSON where the text spells a value of another type that the schema allows, and as a
+    /// text otherwise.
+    Either,
+}
 
 /// A tool that a model may call.
 #[derive(Clone, Debug, PartialEq)]
@@ -33,6 +45,12 @@ impl Tool {
         };
         let tools = tools.iter().enumerate();
         tools.map(|(index, tool)| Self::read(index, tool)).collect()
+    }
+
+    /// Returns how the value of a parameter stands in a tag.
+    #[must_use]
+    pub fn parameter_form(&self, name: &str) -> ParameterForm {
+        Types::of_parameter(Some(self), name).form()
     }
 
     fn read(index: usize, tool: &Value) -> Result<Self, ToolError> {
@@ -95,6 +113,21 @@ mod tests {
                 Ok([expected.clone()].as_slice())
             );
         }
+    }
+
+    #[test]
+    fn a_schema_says_how_a_value_stands_in_a_tag() {
+        let parameters = json!({"properties": {
+            "a": {"type": "string"}, "b": {"type": ["integer", "null"]},
+            "c": {"anyOf": [{"type": "string"}, {"type": "null"}]}, "d": {},
+        }});
+        let tool = Tool {
+            name: "f".to_owned(),
+            parameters: Some(parameters),
+        };
+        let forms = ["a", "b", "c", "d", "e"].map(|name| tool.parameter_form(name));
+        let (text, json) = (ParameterForm::Text, ParameterForm::Json);
+        assert_eq!(forms, [text, json, ParameterForm::Either, text, text]);
     }
 
     #[test]

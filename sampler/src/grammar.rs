@@ -33,7 +33,7 @@ use serde_json::{Value, json};
 use crate::SamplerError;
 
 pub use matcher::{GrammarMatcher, Next, TokenMask};
-pub use template::GrammarPart;
+pub use template::{FreeText, GrammarPart};
 pub use vocabulary::{GrammarTokens, GrammarVocabulary};
 
 /// What a text is to be.
@@ -255,12 +255,15 @@ mod tests {
                         vec![GrammarPart::Schema(json!({"const": 1}))],
                         vec![
                             GrammarPart::Text("p=".to_owned()),
-                            GrammarPart::Until("</p>".to_owned()),
+                            GrammarPart::Until(FreeText::up_to("</p>")),
                         ],
                     ]),
-                    GrammarPart::Repeat(vec![GrammarPart::Text("!".to_owned())]),
+                    GrammarPart::List {
+                        item: vec![GrammarPart::Text("!".to_owned())],
+                        separator: ",".to_owned(),
+                    },
                 ]),
-                "<call>p=a<b</p</p>!!",
+                "<call>p=a<b</p</p>!,!",
                 "<call>2",
             ),
         ];
@@ -268,6 +271,31 @@ mod tests {
             let grammar = compiled(&source);
             assert!(accepts(&grammar, right), "{source:?}");
             assert!(!accepts(&grammar, wrong), "{source:?}");
+        }
+    }
+
+    #[test]
+    fn a_free_text_is_as_long_as_it_may_be_and_without_what_it_may_not_hold() {
+        let source = GrammarSource::Template(vec![
+            GrammarPart::Until(FreeText {
+                end: "\n</p>".to_owned(),
+                without: vec!["<p>".to_owned(), r"</f\s*>".to_owned()],
+                min_len: 2,
+                max_len: Some(9),
+            }),
+            GrammarPart::Text("!".to_owned()),
+        ]);
+        let grammar = compiled(&source);
+        for text in ["ab\n</p>!", "<p \n</p\n</p>!", "éééé\n\nééé\n</p>!"] {
+            assert!(accepts(&grammar, text), "{text}");
+        }
+        for text in [
+            "a\n</p>!",
+            "0123456789\n</p>!",
+            "a<p>\n</p>!",
+            "a</f \n>\n</p>!",
+        ] {
+            assert!(!accepts(&grammar, text), "{text}");
         }
     }
 

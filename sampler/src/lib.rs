@@ -27,8 +27,8 @@ pub use chain::SamplerChain;
 pub use config::{Mirostat2, SamplerConfig};
 pub use error::SamplerError;
 pub use grammar::{
-    Grammar, GrammarMatcher, GrammarPart, GrammarSource, GrammarTokens, GrammarVocabulary, Next,
-    TokenMask,
+    FreeText, Grammar, GrammarMatcher, GrammarPart, GrammarSource, GrammarTokens,
+    GrammarVocabulary, Next, TokenMask,
 };
 pub use log_softmax::LogSoftmax;
 pub use rng::Rng;

@@ -5,7 +5,7 @@ use tokenizer::{Content, Message};
 
 use crate::{
     api_error::ApiError,
-    completion::{Chat, Generation, Job, Settings, Work, stop_strings},
+    completion::{Chat, Form, Job, Settings, ToolChoice, Tools, Work, only, stop_strings},
     fields::{Fields, wrong_type},
     model::ServedModel,
     openai::check_model,
@@ -35,25 +35,16 @@ impl Request {
             return Err(ApiError::invalid("thinking.budget_tokens", message));
         }
         let is_streamed = fields.bool("stream")?.unwrap_or(false);
-        let is_single_call = chat.is_single_call;
         let mut settings = Settings::read(&mut fields, model)?;
         settings.n_predict = usize::try_from(n_most).ok();
         settings.stop_strings = stop_strings(&mut fields, "stop_sequences")?;
+        settings.hold_to(form(&mut fields)?)?;
         refuse(&mut fields)?;
         fields.finish()?;
-        let (prompt, format) = chat.chat.render(model)?;
         let id = random::id("msg");
-        let generation = Generation {
-            settings,
-            n_top: None,
-            n_top_prompt: None,
-            thinking_budget: chat.thinking_budget,
-            is_single_call,
-            format,
-            id: id.clone(),
-        };
+        let (prompt, generation) = chat.generation(settings, id.clone(), model)?;
         let job = Job {
-            prompts: vec![prompt.ids],
+            prompts: vec![prompt],
             param: "messages",
             work: Work::Generate(Box::new(generation)),
         };
@@ -70,20 +61,25 @@ pub(super) fn count(body: Value, model: &ServedModel) -> Result<usize, ApiError>
     let mut fields = Fields::of_body(body)?;
     check_model(&mut fields, model)?;
     let chat = chat(&mut fields)?;
+    // It bears on the answer alone.
+    form(&mut fields)?;
     refuse(&mut fields)?;
     fields.finish()?;
-    let (prompt, _) = chat.chat.render(model)?;
-    Ok(prompt.ids.len())
+    Ok(chat.render(model)?.ids.len())
 }
 
-/// A conversation, and what else of a request bears on it.
-struct AnthropicChat {
-    chat: Chat,
-    thinking_budget: Option<usize>,
-    is_single_call: bool,
+/// Reads the form of the answer, under its name and the one that it had at first.
+fn form(fields: &mut Fields) -> Result<Option<Form>, ApiError> {
+    let form = Form::of_format(fields, "output_format")?;
+    let Some(mut config) = fields.object("output_config")? else {
+        return Ok(form);
+    };
+    let form = only(form, Form::of_format(&mut config, "format")?)?;
+    config.finish()?;
+    Ok(form)
 }
 
-fn chat(fields: &mut Fields) -> Result<AnthropicChat, ApiError> {
+fn chat(fields: &mut Fields) -> Result<Chat, ApiError> {
     let mut messages = Vec::new();
     if let Some(system) = fields.value("system") {
         messages.push(Message::new("system", text_of(&system, "system")?));
@@ -100,21 +96,18 @@ fn chat(fields: &mut Fields) -> Result<AnthropicChat, ApiError> {
     for (idx, item) in items.into_iter().enumerate() {
         read_message(item, &format!("messages[{idx}]"), &mut messages)?;
     }
-    let (tools, is_single_call) = tools(fields)?;
+    let tools = tools(fields)?;
     let (is_thinking, thinking_budget) = thinking(fields)?;
     let mut chat = Chat {
         messages,
         tools,
         is_open: true,
+        thinking_budget,
         ..Chat::default()
     };
     chat.options
         .insert("enable_thinking".to_owned(), is_thinking.into());
-    Ok(AnthropicChat {
-        chat,
-        thinking_budget,
-        is_single_call,
-    })
+    Ok(chat)
 }
 
 /// Refuses what the API has and this server has not.
@@ -122,8 +115,6 @@ fn refuse(fields: &mut Fields) -> Result<(), ApiError> {
     fields.refuse("mcp_servers", &[json!([])], "nothing is fetched")?;
     fields.refuse("container", &[], "there are no containers")?;
     fields.refuse("context_management", &[], "is not supported")?;
-    fields.refuse("output_config", &[json!({})], "is not supported")?;
-    fields.refuse("output_format", &[], "only text is supported")?;
     // Prompts are cached in any case.
     fields.value("cache_control");
     Ok(())
@@ -151,21 +142,26 @@ fn thinking(fields: &mut Fields) -> Result<(bool, Option<usize>), ApiError> {
     }
 }
 
-/// Reads tools, and whether only one of them may be called.
-fn tools(fields: &mut Fields) -> Result<(Option<Value>, bool), ApiError> {
+/// Reads tools, and whether and how they are called.
+fn tools(fields: &mut Fields) -> Result<Tools, ApiError> {
     let tools = fields.array("tools")?.unwrap_or_default();
-    let mut is_used = true;
+    let mut tool_choice = ToolChoice::Auto;
     let mut is_single = false;
     if let Some(mut choice) = fields.object("tool_choice")? {
         is_single = choice.bool("disable_parallel_tool_use")?.unwrap_or(false);
-        match choice.string("type")?.as_deref() {
-            Some("auto") => {}
-            Some("none") => is_used = false,
+        tool_choice = match choice.string("type")?.as_deref() {
+            Some("auto") => ToolChoice::Auto,
+            Some("none") => ToolChoice::None,
+            Some("any") => ToolChoice::Required,
+            Some("tool") => match choice.string("name")? {
+                Some(name) => ToolChoice::Named(name),
+                None => return Err(crate::fields::missing("tool_choice.name")),
+            },
             _ => {
-                let why = "only auto and none are supported: a model cannot be made to call";
-                return Err(ApiError::unsupported("tool_choice.type", why));
+                let message = "expected auto, any, tool or none";
+                return Err(ApiError::invalid("tool_choice.type", message));
             }
-        }
+        };
         choice.finish()?;
     }
     let tool = |(idx, tool): (usize, Value)| {
@@ -179,18 +175,13 @@ fn tools(fields: &mut Fields) -> Result<(Option<Value>, bool), ApiError> {
         let name = tool.required("name")?;
         let description = tool.string("description")?;
         let schema = tool.required("input_schema")?;
+        let is_strict = tool.bool("strict")?.unwrap_or(false);
         let function = json!({"name": name, "description": description, "parameters": schema});
-        Ok(json!({"type": "function", "function": function}))
+        Ok(json!({"type": "function", "function": function, "strict": is_strict}))
     };
     let tools = tools.into_iter().enumerate().map(tool);
     let tools = tools.collect::<Result<Vec<Value>, _>>()?;
-    let is_used = is_used && !tools.is_empty();
-    let tools = is_used.then_some(Value::Array(tools));
-    if let Some(tools) = &tools {
-        reply_parser::Tool::list(tools)
-            .map_err(|error| ApiError::invalid("tools", error.to_string()))?;
-    }
-    Ok((tools, is_single))
+    Tools::new(tools, tool_choice, is_single)
 }
 
 /// Reads a message into one or, where it brings results of tools, several.
@@ -288,7 +279,7 @@ fn text_of(value: &Value, path: &str) -> Result<String, ApiError> {
 mod tests {
     use super::*;
 
-    fn read(body: Value) -> Result<AnthropicChat, ApiError> {
+    fn read(body: Value) -> Result<Chat, ApiError> {
         chat(&mut Fields::of_body(body).unwrap())
     }
 
@@ -308,7 +299,7 @@ mod tests {
                 ]},
             ]}),
         );
-        let messages = chat.unwrap().chat.messages;
+        let messages = chat.unwrap().messages;
         let roles: Vec<_> = messages
             .iter()
             .map(|message| message.role.as_str())
@@ -325,9 +316,9 @@ mod tests {
     fn thinking_is_off_unless_it_is_turned_on() {
         let body = |thinking: Value| json!({"messages": [{"role": "user", "content": "x"}], "thinking": thinking});
         let off = read(body(Value::Null)).unwrap();
-        assert_eq!(off.chat.options["enable_thinking"], false);
+        assert_eq!(off.options["enable_thinking"], false);
         let on = read(body(json!({"type": "enabled", "budget_tokens": 2000}))).unwrap();
-        assert_eq!(on.chat.options["enable_thinking"], true);
+        assert_eq!(on.options["enable_thinking"], true);
         assert_eq!(on.thinking_budget, Some(2000));
         assert!(read(body(json!({"type": "enabled"}))).is_err());
         assert!(read(body(json!({"type": "some"}))).is_err());

@@ -3,10 +3,11 @@
 //! Only the template writes control tokens: what stands in messages, tools and options is
 //! text, whatever it looks like.
 
-use reply_parser::{ReplyFormat, Tool};
+use reply_parser::ReplyFormat;
 use serde_json::{Map, Value};
 use tokenizer::{ChatPrompt, Content, Message, SpecialTokens, Tokenizer};
 
+use super::{Generation, Held, Settings, Tools};
 use crate::{
     api_error::ApiError,
     fields::{Fields, wrong_type},
@@ -36,8 +37,7 @@ const EFFORTS: [(&str, Option<usize>); 6] = [
 #[derive(Debug, Default)]
 pub(crate) struct Chat {
     pub(crate) messages: Vec<Message>,
-    /// As templates want them.
-    pub(crate) tools: Option<Value>,
+    pub(crate) tools: Tools,
     /// Further variables of the template.
     pub(crate) options: Map<String, Value>,
     /// Whether the prompt ends where the answer begins.
@@ -56,41 +56,13 @@ impl Chat {
             is_open: fields.bool("add_generation_prompt")?.unwrap_or(true),
             ..Self::default()
         };
-        chat.read_tools(fields)?;
+        chat.tools = Tools::read(fields)?;
         chat.read_thinking(fields)?;
         let more = fields.object("chat_template_kwargs")?;
         if let Some(more) = more {
             chat.options.extend(more.into_map());
         }
         Ok(chat)
-    }
-
-    fn read_tools(&mut self, fields: &mut Fields) -> Result<(), ApiError> {
-        let tools = fields.array("tools")?.filter(|tools| !tools.is_empty());
-        let path = fields.path("tool_choice");
-        let is_used = match fields.value("tool_choice") {
-            None => true,
-            Some(Value::String(choice)) if choice == "auto" => true,
-            Some(Value::String(choice)) if choice == "none" => false,
-            Some(Value::String(choice)) if choice != "required" => {
-                return Err(ApiError::invalid(path, "expected auto or none"));
-            }
-            Some(_) => {
-                let why = "only auto and none are supported: a model cannot be made to call";
-                return Err(ApiError::unsupported(path, why));
-            }
-        };
-        fields.refuse("functions", &[], "use tools instead")?;
-        fields.refuse(
-            "function_call",
-            &["auto".into(), "none".into()],
-            "use tools instead",
-        )?;
-        self.tools = tools.filter(|_| is_used).map(Value::Array);
-        if let Some(tools) = &self.tools {
-            Tool::list(tools).map_err(|error| ApiError::invalid("tools", error.to_string()))?;
-        }
-        Ok(())
     }
 
     fn read_thinking(&mut self, fields: &mut Fields) -> Result<(), ApiError> {
@@ -135,11 +107,39 @@ impl Chat {
         Ok(())
     }
 
-    /// Renders the conversation, and says how the reply to it is read.
-    pub(crate) fn render(
+    /// Renders the conversation, and says how the reply to it is made and read.
+    pub(crate) fn generation(
         &self,
+        settings: Settings,
+        id: String,
         model: &ServedModel,
-    ) -> Result<(ChatPrompt, ReplyFormat), ApiError> {
+    ) -> Result<(Vec<u32>, Generation), ApiError> {
+        let prompt = self.render(model)?;
+        let source = model.tokenizer.chat_template().unwrap_or_default();
+        let tools = self.tools.tools.clone();
+        let mut format = ReplyFormat::of_template(source, &prompt.text, tools);
+        // Templates close the thought of a model that is not to think.
+        let is_over = prompt.text.trim_end().ends_with("</think>");
+        let thinks = format.reasoning.filter(|_| !is_over);
+        let held = Held::chat(&settings, &self.tools, format.calls, thinks, model)?;
+        if self.keeps_thoughts {
+            format.reasoning = None;
+        }
+        let generation = Generation {
+            settings,
+            n_top: None,
+            n_top_prompt: None,
+            thinking_budget: self.thinking_budget,
+            held,
+            is_single_call: self.tools.is_single,
+            format,
+            id,
+        };
+        Ok((prompt.ids, generation))
+    }
+
+    /// Renders the conversation.
+    pub(crate) fn render(&self, model: &ServedModel) -> Result<ChatPrompt, ApiError> {
         let (Some(template), Some(source)) = (&model.template, model.tokenizer.chat_template())
         else {
             let message = "this model has no chat template, so it cannot chat";
@@ -147,20 +147,13 @@ impl Chat {
             return Err(ApiError::new(status, message).code("no_chat_template"));
         };
         let messages = self.shaped_messages(source);
-        let prompt = model.tokenizer.encode_chat(
+        Ok(model.tokenizer.encode_chat(
             template,
             &messages,
-            self.tools.as_ref(),
+            self.tools.list.as_ref(),
             &self.options,
             self.is_open,
-        )?;
-        let tools = self.tools.as_ref().map_or(Ok(Vec::new()), Tool::list);
-        let tools = tools.map_err(|error| ApiError::invalid("tools", error.to_string()))?;
-        let mut format = ReplyFormat::of_template(source, &prompt.text, tools);
-        if self.keeps_thoughts {
-            format.reasoning = None;
-        }
-        Ok((prompt, format))
+        )?)
     }
 
     /// Returns the messages with the arguments of their calls in the shape that the template
@@ -314,19 +307,6 @@ mod tests {
             param(json!({"messages": [image]})),
             "messages[0].content[0].type"
         );
-    }
-
-    #[test]
-    fn a_model_can_be_kept_from_calling_but_not_made_to_call() {
-        let tools = json!([{"type": "function", "function": {"name": "f"}}]);
-        let body = |choice: Value| {
-            let messages = json!([{"role": "user", "content": "x"}]);
-            json!({"messages": messages, "tools": tools, "tool_choice": choice})
-        };
-        assert!(read(body(json!("auto"))).unwrap().tools.is_some());
-        assert!(read(body(json!("none"))).unwrap().tools.is_none());
-        assert_eq!(param(body(json!("required"))), "tool_choice");
-        assert_eq!(param(body(json!({"type": "function"}))), "tool_choice");
     }
 
     #[test]

@@ -1,10 +1,10 @@
 //! A request as the engine can have it, with all its prompts and their continuations.
 
-use generate::{Generate, Guide, Request, Task, TextConfig};
+use generate::{AllGuides, Generate, Guide, Request, Task, TextConfig};
 use reply_parser::ReplyFormat;
 use tokenizer::SpecialTokens;
 
-use super::{FAREWELL, Settings, ThinkingBudget};
+use super::{FAREWELL, Held, Settings, ThinkingBudget};
 use crate::{api_error::ApiError, model::ServedModel};
 
 /// What a request asks for, the same for all APIs.
@@ -35,6 +35,8 @@ pub(crate) struct Generation {
     pub(crate) n_top_prompt: Option<usize>,
     /// The most tokens of a thought.
     pub(crate) thinking_budget: Option<usize>,
+    /// What the reply is held to.
+    pub(crate) held: Held,
     /// Whether the first call of a tool ends the reply.
     pub(crate) is_single_call: bool,
     pub(crate) format: ReplyFormat,
@@ -120,6 +122,13 @@ impl Generation {
     }
 
     fn guide(&self, n_prompt: usize, model: &ServedModel) -> Option<Box<dyn Guide>> {
+        match (self.budget(n_prompt, model), self.held.guide(model)) {
+            (Some(budget), Some(held)) => Some(Box::new(AllGuides::new(vec![budget, held]))),
+            (budget, held) => budget.or(held),
+        }
+    }
+
+    fn budget(&self, n_prompt: usize, model: &ServedModel) -> Option<Box<dyn Guide>> {
         let budget = self.thinking_budget?;
         let reasoning = self.format.reasoning?;
         let is_open = reasoning == reply_parser::ReasoningStart::OpenedByPrompt;

@@ -8,6 +8,7 @@ use sampler::{Mirostat2, SamplerConfig};
 use serde_json::{Value, json};
 use tokenizer::SpecialTokens;
 
+use super::form::{Form, only};
 use crate::{
     api_error::ApiError,
     fields::{Fields, wrong_type},
@@ -38,6 +39,8 @@ pub(crate) struct Settings {
     pub(crate) n: usize,
     pub(crate) ignore_eos: bool,
     pub(crate) use_cache: bool,
+    /// What the answer is held to.
+    pub(crate) form: Option<Form>,
 }
 
 impl Settings {
@@ -52,8 +55,6 @@ impl Settings {
         mirostat(fields, &mut sampler)?;
         sampler.logit_bias.extend(logit_bias(fields)?);
         fields.refuse("samplers", &[], "the order of the samplers is fixed")?;
-        fields.refuse("grammar", &[json!("")], "grammars are not supported")?;
-        fields.refuse("json_schema", &[], "grammars are not supported")?;
         fields.refuse("lora", &[json!([])], "adapters are not supported")?;
         sampler.validate().map_err(generate::GenerateError::from)?;
         let n = fields.integer("n", 1..=MAX_CHOICES)?.unwrap_or(1);
@@ -64,7 +65,14 @@ impl Settings {
             n: usize::try_from(n).unwrap_or(1),
             ignore_eos: fields.bool("ignore_eos")?.unwrap_or(false),
             use_cache: fields.bool("cache_prompt")?.unwrap_or(true),
+            form: Form::read(fields)?,
         })
+    }
+
+    /// Holds the answer to a form, unless it is held to another.
+    pub(crate) fn hold_to(&mut self, form: Option<Form>) -> Result<(), ApiError> {
+        self.form = only(self.form.take(), form)?;
+        Ok(())
     }
 
     /// Returns what the engine is told for a choice.

@@ -102,7 +102,7 @@ pub(crate) async fn detokenize(call: Call) -> Result<Response, ApiError> {
 /// `POST /apply-template`
 pub(crate) async fn apply_template(call: Call) -> Result<Response, ApiError> {
     answer(call, |fields, model| {
-        let (prompt, _) = Chat::read(fields)?.render(model)?;
+        let prompt = Chat::read(fields)?.render(model)?;
         Ok(json!({"prompt": prompt.text, "n_tokens": prompt.ids.len()}))
     })
     .await

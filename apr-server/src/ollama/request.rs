@@ -1,12 +1,13 @@
 //! Reading a chat or a text.
 
+use reply_parser::ReplyFormat;
 use serde_json::{Value, json};
 use tokenizer::Message;
 
 use super::{answer::Form, models::check_model};
 use crate::{
     api_error::ApiError,
-    completion::{Chat, Generation, Job, Settings, Work, n_predict, text_prompt},
+    completion::{self, Chat, Generation, Held, Job, Settings, Work, n_predict, text_prompt},
     fields::Fields,
     model::ServedModel,
     random,
@@ -42,43 +43,39 @@ impl Request {
         check_model(&mut fields, model)?;
         let is_streamed = fields.bool("stream")?.unwrap_or(true);
         fields.value("keep_alive");
-        let no_format = [json!("")];
-        fields.refuse("format", &no_format, "only text is supported")?;
         fields.refuse("images", &[json!([])], "only text is understood")?;
-        let settings = settings(&mut fields, model)?;
+        let mut settings = settings(&mut fields, model)?;
+        settings.hold_to(completion::Form::of_ollama(&mut fields)?)?;
         let (chat, raw) = match form {
             Form::Chat => (chat(&mut fields)?, None),
             Form::Text => text(&mut fields)?,
         };
         fields.finish()?;
+        let id = random::id("ollama");
         let prompt = match (chat, raw) {
-            (_, Some(text)) => Some((text_prompt(&model.tokenizer, &text), None)),
-            (Some(chat), None) => {
-                let (prompt, format) = chat.render(model)?;
-                Some((prompt.ids, Some((format, chat.thinking_budget))))
+            (_, Some(text)) => {
+                let generation = Generation {
+                    n_top: None,
+                    n_top_prompt: None,
+                    thinking_budget: None,
+                    held: Held::text(&settings, model)?,
+                    is_single_call: false,
+                    format: ReplyFormat::default(),
+                    settings,
+                    id,
+                };
+                Some((text_prompt(&model.tokenizer, &text), generation))
             }
+            (Some(chat), None) => Some(chat.generation(settings, id, model)?),
             (None, None) => None,
         };
-        let job = prompt.map(|(ids, of_chat)| {
-            let (format, thinking_budget) = of_chat.unwrap_or_default();
-            let generation = Generation {
-                settings,
-                n_top: None,
-                n_top_prompt: None,
-                thinking_budget,
-                is_single_call: false,
-                format,
-                id: random::id("ollama"),
-            };
-            Job {
-                prompts: vec![ids],
-                param: if form == Form::Chat {
-                    "messages"
-                } else {
-                    "prompt"
-                },
-                work: Work::Generate(Box::new(generation)),
-            }
+        let job = prompt.map(|(ids, generation)| Job {
+            prompts: vec![ids],
+            param: match form {
+                Form::Chat => "messages",
+                Form::Text => "prompt",
+            },
+            work: Work::Generate(Box::new(generation)),
         });
         Ok(Self { job, is_streamed })
     }

@@ -7,9 +7,9 @@ use serde_json::{Map, Value, json};
 use super::{Envelope, Streaming, check_model, check_queue};
 use crate::{
     api_error::ApiError,
-    call::{Call, blocking},
+    call::{Call, reading},
     completion::{
-        Chat, Generation, Job, Running, Settings, Update, Work, Writer, chat_logprob, n_predict,
+        Chat, Form, Job, Running, Settings, Update, Work, Writer, chat_logprob, n_predict,
         seconds_to_ms, stream, timings, usage,
     },
     fields::Fields,
@@ -33,8 +33,7 @@ struct Request {
 pub(crate) async fn chat(call: Call) -> Result<Response, ApiError> {
     check_queue(&call.app)?;
     let (app, body) = call.json().await?;
-    let of_reader = app.clone();
-    let request = blocking(move || read(body, of_reader.model()?)).await?;
+    let request = reading(&app, body, read).await?;
     let running = Running::start(&app, request.job)?;
     if request.streaming.is_on {
         let writer = Chunks {
@@ -54,25 +53,17 @@ fn read(body: Value, model: &ServedModel) -> Result<Request, ApiError> {
     let mut settings = Settings::read(&mut fields, model)?;
     let lengths = ["max_completion_tokens", "max_tokens", "n_predict"];
     settings.n_predict = n_predict(&mut fields, &lengths)?;
+    settings.hold_to(Form::of_format(&mut fields, "response_format")?)?;
     let n_top = top(&mut fields)?;
-    let is_parallel = fields.bool("parallel_tool_calls")?.unwrap_or(true);
     refuse(&mut fields)?;
     fields.finish()?;
-    let (prompt, format) = chat.render(model)?;
     let id = random::id("chatcmpl");
     let envelope = Envelope::new(id.clone(), "chat.completion", model);
-    let generation = Generation {
-        settings,
-        n_top,
-        n_top_prompt: None,
-        thinking_budget: chat.thinking_budget,
-        is_single_call: !is_parallel,
-        format,
-        id,
-    };
+    let (prompt, mut generation) = chat.generation(settings, id, model)?;
+    generation.n_top = n_top;
     Ok(Request {
         job: Job {
-            prompts: vec![prompt.ids],
+            prompts: vec![prompt],
             param: "messages",
             work: Work::Generate(Box::new(generation)),
         },
@@ -93,8 +84,6 @@ fn top(fields: &mut Fields) -> Result<Option<usize>, ApiError> {
 
 /// Refuses what the API has and this server has not.
 fn refuse(fields: &mut Fields) -> Result<(), ApiError> {
-    let text = json!({"type": "text"});
-    fields.refuse("response_format", &[text], "only text is supported")?;
     fields.refuse("modalities", &[json!(["text"])], "only text is supported")?;
     fields.refuse("audio", &[], "only text is supported")?;
     fields.refuse("web_search_options", &[], "nothing is fetched")?;

@@ -14,10 +14,10 @@ use super::{
 };
 use crate::{
     api_error::ApiError,
-    call::{Call, blocking},
+    call::{Call, reading},
     completion::{
-        Generation, Job, Running, Settings, Update, Work, Writer, finite, n_predict, piece,
-        seconds_to_ms, stream, timings, usage,
+        Form, Generation, Held, Job, Running, Settings, Update, Work, Writer, finite, n_predict,
+        piece, seconds_to_ms, stream, timings, usage,
     },
     fields::Fields,
     frames::{self, DONE},
@@ -44,8 +44,7 @@ struct Request {
 pub(crate) async fn completions(call: Call) -> Result<Response, ApiError> {
     check_queue(&call.app)?;
     let (app, body) = call.json().await?;
-    let of_reader = app.clone();
-    let request = blocking(move || read(body, of_reader.model()?)).await?;
+    let request = reading(&app, body, read).await?;
     let running = Running::start(&app, request.job)?;
     let choices = choices(&running, request.echo.as_deref());
     if request.streaming.is_on {
@@ -79,8 +78,7 @@ fn read(body: Value, model: &ServedModel) -> Result<Request, ApiError> {
         &[json!("")],
         "texts are continued at their end alone",
     )?;
-    let is_text = [json!({"type": "text"})];
-    fields.refuse("response_format", &is_text, "only text is supported")?;
+    settings.hold_to(Form::of_format(&mut fields, "response_format")?)?;
     fields.finish()?;
     if prompts.len() * settings.n > MAX_ANSWERS {
         let message = format!("prompts times n: expected at most {MAX_ANSWERS}");
@@ -88,7 +86,9 @@ fn read(body: Value, model: &ServedModel) -> Result<Request, ApiError> {
     }
     let id = random::id("cmpl");
     let envelope = Envelope::new(id.clone(), "text_completion", model);
+    let held = Held::text(&settings, model)?;
     let generation = Generation {
+        held,
         settings,
         n_top,
         n_top_prompt: n_top.filter(|_| has_echo),

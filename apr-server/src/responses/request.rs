@@ -4,7 +4,7 @@ use serde_json::{Map, Value, json};
 
 use crate::{
     api_error::ApiError,
-    completion::{Chat, Generation, Job, Settings, Work, n_predict},
+    completion::{Chat, Form, Job, Settings, Work, n_predict},
     fields::{Fields, wrong_type},
     model::{ServedModel, seconds_since_1970},
     openai::check_model,
@@ -44,22 +44,17 @@ impl Request {
         let is_streamed = fields.bool("stream")?.unwrap_or(false);
         refuse(&mut fields)?;
         let chat = chat(&mut fields)?;
-        let is_parallel = fields.bool("parallel_tool_calls")?.unwrap_or(true);
         let mut settings = Settings::read(&mut fields, model)?;
         settings.n_predict = n_predict(&mut fields, &["max_output_tokens"])?;
+        if let Some(mut text) = fields.object("text")? {
+            settings.hold_to(Form::of_format(&mut text, "format")?)?;
+            text.refuse("verbosity", &[json!("medium")], "is not supported")?;
+            text.finish()?;
+        }
         fields.finish()?;
-        let (prompt, format) = chat.render(model)?;
-        let generation = Generation {
-            settings,
-            n_top: None,
-            n_top_prompt: None,
-            thinking_budget: chat.thinking_budget,
-            is_single_call: !is_parallel,
-            format,
-            id,
-        };
+        let (prompt, generation) = chat.generation(settings, id, model)?;
         let job = Job {
-            prompts: vec![prompt.ids],
+            prompts: vec![prompt],
             param: "input",
             work: Work::Generate(Box::new(generation)),
         };
@@ -72,6 +67,10 @@ impl Request {
 }
 
 fn about(body: &Value, id: &str, model: &ServedModel) -> Value {
+    let format = match &body["text"]["format"] {
+        Value::Null => json!({"type": "text"}),
+        format => format.clone(),
+    };
     let mut about = json!({
         "id": id,
         "object": "response",
@@ -82,7 +81,7 @@ fn about(body: &Value, id: &str, model: &ServedModel) -> Value {
         "previous_response_id": null,
         "reasoning": {"effort": body["reasoning"]["effort"], "summary": null},
         "store": false,
-        "text": {"format": {"type": "text"}},
+        "text": {"format": format},
         "truncation": "disabled",
         "usage": null,
     });
@@ -121,15 +120,6 @@ fn refuse(fields: &mut Fields) -> Result<(), ApiError> {
         options.bool("include_obfuscation")?;
         options.finish()?;
     }
-    if let Some(mut text) = fields.object("text")? {
-        text.refuse(
-            "format",
-            &[json!({"type": "text"})],
-            "only text is supported",
-        )?;
-        text.refuse("verbosity", &[json!("medium")], "is not supported")?;
-        text.finish()?;
-    }
     Ok(())
 }
 
@@ -158,6 +148,7 @@ fn chat(fields: &mut Fields) -> Result<Chat, ApiError> {
     );
     let moved = [
         "tool_choice",
+        "parallel_tool_calls",
         "chat_template_kwargs",
         "enable_thinking",
         "thinking_budget",
@@ -186,7 +177,6 @@ fn tool((idx, tool): (usize, Value)) -> Result<Value, ApiError> {
         let why = "the server has no tools of its own, only functions";
         return Err(ApiError::unsupported(format!("{path}.type"), why));
     }
-    function.remove("strict");
     Ok(json!({"type": "function", "function": function}))
 }
 

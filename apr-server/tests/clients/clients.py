@@ -12,6 +12,8 @@ import anthropic
 import httpx
 import ollama
 import openai
+import pydantic
+from typing import Annotated, Literal
 
 URL = sys.argv[1]
 MODEL = "built-in-model"
@@ -122,7 +124,7 @@ def openai_embeds():
 def openai_raises_its_classes():
     bad = openai.BadRequestError
     raises(bad, lambda: chat(temperature=9e99), param="temperature", status_code=400)
-    raises(bad, lambda: chat(response_format={"type": "json_object"}), param="response_format")
+    raises(bad, lambda: chat(response_format={"type": "xml"}), param="response_format.type")
     raises(bad, lambda: chat(extra_body={"tempratur": 1}), param="tempratur")
     long = [{"role": "user", "content": "word " * 9000}]
     raises(bad, lambda: chat(messages=long), code="context_length_exceeded")
@@ -255,6 +257,108 @@ def openai_refuses_what_responses_cannot_do():
     bad = openai.BadRequestError
     raises(bad, lambda: responses(previous_response_id="resp_1"), param="previous_response_id")
     raises(bad, lambda: responses(tools=[{"type": "web_search"}]), param="tools[0].type")
+
+
+class Person(pydantic.BaseModel):
+    # Ollama is told the schema as it is, and an open one lets a model say more and more.
+    model_config = pydantic.ConfigDict(extra="forbid")
+
+    name: Annotated[str, pydantic.Field(max_length=8)]
+    age: Annotated[int, pydantic.Field(ge=0, le=150)]
+    mood: Literal["mad", "sad", "bad"]
+
+
+class Move(pydantic.BaseModel):
+    """Moves a piece."""
+
+    row: Annotated[int, pydantic.Field(ge=0, le=9)]
+    column: Annotated[int, pydantic.Field(ge=0, le=9)]
+
+
+LONG = {"max_tokens": 200}
+MOVE = openai.pydantic_function_tool(Move)
+ONE_MOVE = {"tools": [MOVE], "tool_choice": "required", "parallel_tool_calls": False}
+
+
+def openai_parses_models():
+    common = {"model": MODEL, "messages": ASK, "seed": 7, "response_format": Person, **LONG}
+    parsed = OPENAI.chat.completions.parse(**common).choices[0].message
+    assert isinstance(parsed.parsed, Person)
+    with OPENAI.chat.completions.stream(**common) as stream:
+        final = stream.get_final_completion().choices[0].message
+    assert final.content == parsed.content and final.parsed == parsed.parsed
+
+
+def openai_parses_calls():
+    common = {"model": MODEL, "messages": ASK, "seed": 7, **LONG, **ONE_MOVE}
+    choice = OPENAI.chat.completions.parse(**common).choices[0]
+    assert choice.finish_reason == "tool_calls"
+    [call] = choice.message.tool_calls
+    assert isinstance(call.function.parsed_arguments, Move)
+    with OPENAI.chat.completions.stream(**common) as stream:
+        final = stream.get_final_completion().choices[0]
+    assert final.finish_reason == "tool_calls"
+    [same] = final.message.tool_calls
+    assert same.function.arguments == call.function.arguments
+    named = {"type": "function", "function": {"name": "Move"}}
+    [named] = chat(**{**LONG, **ONE_MOVE, "tool_choice": named}).choices[0].message.tool_calls
+    Move.model_validate_json(named.function.arguments)
+
+
+def openai_parses_responses():
+    common = {"model": MODEL, "input": ASK, "max_output_tokens": 200, "extra_body": {"seed": 7}}
+    answer = OPENAI.responses.parse(text_format=Person, **common)
+    assert isinstance(answer.output_parsed, Person)
+    tool = {"type": "function", "strict": True, **MOVE["function"]}
+    answer = OPENAI.responses.parse(
+        tools=[tool], tool_choice="required", parallel_tool_calls=False, **common
+    )
+    [call] = [item for item in answer.output if item.type == "function_call"]
+    Move.model_validate_json(call.arguments)
+
+
+def openai_works_as_an_agent():
+    """Of each step's prompt, all is cached but what the tool has told: its call too."""
+    messages = [{"role": "user", "content": "Play ten moves of a game, one call at a time."}]
+    known = 0
+    for step in range(10):
+        answer = chat(messages=messages, seed=step, **{**LONG, **ONE_MOVE})
+        usage = answer.usage
+        cached = usage.prompt_tokens_details.cached_tokens
+        print(f"        step {step}: {usage.prompt_tokens} tokens, {cached} cached, {known} known")
+        # The braces that end a call are told without a pass, since nothing follows from them.
+        assert cached >= known - 4, (step, cached, known)
+        known = usage.prompt_tokens + usage.completion_tokens
+        [call] = answer.choices[0].message.tool_calls
+        move = Move.model_validate_json(call.function.arguments)
+        messages.append(answer.choices[0].message.model_dump(exclude_none=True))
+        told = f"Moved to {move.row}, {move.column}."
+        messages.append({"role": "tool", "tool_call_id": call.id, "content": told})
+
+
+def anthropic_calls_on_demand():
+    tool = {"name": "move", "description": "Moves a piece.", "input_schema": Move.model_json_schema()}
+    one = {"tools": [tool], "tool_choice": {"type": "tool", "name": "move"}, **LONG}
+    answer = message(**one)
+    assert answer.stop_reason == "tool_use"
+    [call] = answer.content
+    assert call.type == "tool_use" and Move.model_validate(call.input)
+    with ANTHROPIC.messages.stream(
+        model=MODEL, messages=ASK, extra_body={"seed": 7}, **one
+    ) as stream:
+        final = stream.get_final_message()
+    assert final.content[0].input == call.input and final.stop_reason == "tool_use"
+    any_tool = message(**{**one, "tool_choice": {"type": "any", "disable_parallel_tool_use": True}})
+    assert any_tool.content[0].name == "move"
+
+
+def ollama_answers_by_a_schema():
+    options = {"seed": 7, "num_predict": 200}
+    schema = Person.model_json_schema()
+    answer = OLLAMA.chat(model=MODEL, messages=ASK, options=options, format=schema)
+    Person.model_validate_json(answer.message.content)
+    pieces = OLLAMA.chat(model=MODEL, messages=ASK, options=options, format=schema, stream=True)
+    assert "".join(piece.message.content for piece in pieces) == answer.message.content
 
 
 def wait_for_the_model():

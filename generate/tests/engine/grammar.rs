@@ -5,7 +5,8 @@ use std::sync::{Arc, LazyLock};
 
 use generate::{
     AllGuides, CancelFlag, FinishReason, Generate, GenerateError, GenerationConfig, Generator,
-    GrammarGuide, Guide, LateGuide, Request, Step, Task, TextConfig, grammar_vocabulary,
+    GrammarGuide, Guide, LateGuide, Request, Step, Task, TextConfig, Thought, ThoughtFirst,
+    grammar_vocabulary,
 };
 use sampler::{Grammar, GrammarPart, GrammarSource, GrammarVocabulary, SamplerConfig};
 use serde_json::{Value, json};
@@ -247,21 +248,57 @@ impl Guide for Says {
     }
 }
 
+fn thought(open: Option<u32>) -> Thought {
+    Thought {
+        open,
+        close: "</think>".to_owned(),
+        gap: "\n\n".to_owned(),
+        must_close: true,
+    }
+}
+
+fn thought_first(open: Option<u32>, grammar: &Grammar) -> ThoughtFirst {
+    ThoughtFirst::new(thought(open), Arc::clone(&VOCABULARY), boxed(grammar))
+}
+
 #[test]
-fn a_grammar_can_begin_after_free_thoughts() {
+fn a_grammar_can_begin_after_a_free_thought() {
     let grammar = schema(&json!({"type": "boolean"}));
     for seed in 0..5 {
-        let late = LateGuide::after("</think>", Arc::clone(&grammar));
-        let guides = AllGuides::new(vec![Says::text("so </thi</think>"), Box::new(late)]);
+        let first = thought_first(None, &grammar);
+        let guides = AllGuides::new(vec![Says::text("so </thi</think>"), Box::new(first)]);
         let (text, _, reason) = looped(&config(1.0, seed), Box::new(guides), 400).unwrap();
         assert!(matches!(reason, FinishReason::StopToken(_)));
-        let answer = text.strip_prefix("so </thi</think>").unwrap();
+        let answer = text.strip_prefix("so </thi</think>\n\n").unwrap();
         assert!(["true", "false"].contains(&answer), "{text}");
     }
 }
 
 #[test]
-fn before_it_begins_a_grammar_forbids_the_end_and_what_reaches_too_far() {
+fn a_thought_begins_only_where_the_model_wants_it_most() {
+    let grammar = schema(&json!({"type": "boolean"}));
+    let open = u32::from(b'<');
+    let ends = TOKENIZER.end_of_generation();
+    for (logit, is_wanted) in [(2.0, true), (0.5, false)] {
+        let mut guide = thought_first(Some(open), &grammar);
+        let mut logits = vec![0.0; MODEL.config().n_vocab];
+        logits[usize::from(b'x')] = 1.0;
+        logits[open as usize] = logit;
+        assert!(guide.forced().unwrap().is_empty());
+        guide.mask(&mut logits).unwrap();
+        assert_eq!(logits[open as usize] > 0.0, is_wanted);
+        assert!(logits[usize::from(b't')] == 0.0 && logits[usize::from(b'x')] < 0.0);
+        let first = if is_wanted { b"<" } else { b"t" };
+        guide.accept(u32::from(first[0]), first).unwrap();
+        let mut logits = vec![0.0; MODEL.config().n_vocab];
+        guide.mask(&mut logits).unwrap();
+        assert_eq!(logits[usize::from(b'x')] == 0.0, is_wanted);
+        assert!(ends.iter().all(|&id| logits[id as usize] < 0.0));
+    }
+}
+
+#[test]
+fn before_it_begins_a_grammar_forbids_what_reaches_too_far() {
     let grammar = schema(&json!({"const": 7}));
     let ends = TOKENIZER.end_of_generation();
     let masked = |guide: &mut LateGuide| {
@@ -273,19 +310,31 @@ fn before_it_begins_a_grammar_forbids_the_end_and_what_reaches_too_far() {
     let pair = 256;
     let first = TOKENIZER.token_bytes(pair).unwrap()[0];
     let awaited = format!("~{}", char::from(first));
-    let mut after = LateGuide::after(&awaited, Arc::clone(&grammar));
-    let mut whenever = LateGuide::whenever(&awaited, grammar);
-    let logits = masked(&mut after);
-    assert!(ends.iter().all(|&id| logits[id as usize] < 0.0));
-    let logits = masked(&mut whenever);
+    let mut guide = LateGuide::whenever(vec![("other", Arc::clone(&grammar)), (&awaited, grammar)]);
+    let logits = masked(&mut guide);
     assert!(ends.iter().all(|&id| logits[id as usize] == 0.0));
     assert_eq!(logits[pair as usize], 0.0);
     // Its second byte would be what the grammar is to say.
-    whenever.accept(0, b"x~").unwrap();
-    let logits = masked(&mut whenever);
+    guide.accept(0, b"x~").unwrap();
+    let logits = masked(&mut guide);
     assert!(logits[pair as usize] < 0.0);
     assert_eq!(logits[usize::from(b'!')], 0.0);
-    assert!(!whenever.is_at_work());
+    assert!(!guide.is_at_work());
+}
+
+#[test]
+fn a_text_that_begins_a_line_may_begin_the_reply() {
+    let begun = |pieces: &[&str]| {
+        let grammar = schema(&json!({"const": 7}));
+        let mut guide = LateGuide::whenever(vec![("\n<f=", grammar)]);
+        for piece in pieces {
+            guide.accept(0, piece.as_bytes()).unwrap();
+        }
+        guide.is_at_work()
+    };
+    assert!(begun(&["<f", "="]));
+    assert!(begun(&["x\n", "\n<f="]));
+    assert!(!begun(&["x <f", "="]));
 }
 
 #[test]
@@ -294,7 +343,7 @@ fn a_grammar_recurs_whenever_its_text_appears() {
         GrammarPart::Schema(json!({"type": "boolean"})),
         GrammarPart::Text("</call>".to_owned()),
     ]);
-    let mut guide = LateGuide::whenever("<call>", compile(&call));
+    let mut guide = LateGuide::whenever(vec![("<call>", compile(&call))]);
     for round in 0..2 {
         for byte in "free <call".bytes() {
             guide.accept(0, &[byte]).unwrap();

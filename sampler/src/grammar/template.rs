@@ -4,7 +4,7 @@ use std::fmt::Write;
 
 use serde_json::Value;
 
-use super::{compile::MAX_SOURCE_BYTES, invalid, schema, within};
+use super::{compile::MAX_SOURCE_BYTES, invalid, schema, within, written_out};
 use crate::SamplerError;
 
 /// A part of a text.
@@ -14,19 +14,51 @@ pub enum GrammarPart {
     Text(String),
     /// A JSON value for which this schema holds.
     Schema(Value),
-    /// Any text up to this one, and this one.
-    Until(String),
+    /// A text without a form, and what ends it.
+    Until(FreeText),
     /// One of these sequences of parts. No text that begins one of them may be the beginning
     /// of another.
     OneOf(Vec<Vec<Self>>),
-    /// These parts any number of times, or not at all.
-    Repeat(Vec<Self>),
+    /// A sequence of parts once or more.
+    List {
+        /// What may come again.
+        item: Vec<Self>,
+        /// The text between two of them.
+        separator: String,
+    },
+}
+
+/// A text without a form, up to another one and with it.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct FreeText {
+    /// What ends it. It ends where this first appears.
+    pub end: String,
+    /// Regular expressions that match no part of it.
+    pub without: Vec<String>,
+    /// The least characters before the end.
+    pub min_len: usize,
+    /// The most of them.
+    pub max_len: Option<usize>,
+}
+
+impl FreeText {
+    /// Returns any text up to `end`.
+    #[must_use]
+    pub fn up_to(end: &str) -> Self {
+        Self {
+            end: end.to_owned(),
+            ..Self::default()
+        }
+    }
 }
 
 const FORM: &str = "template";
 
 /// How deep parts may lie in each other.
 const MAX_DEPTH: usize = 8;
+
+/// The most characters of a free text that are counted.
+const MAX_COUNTED: usize = 100_000;
 
 /// Returns the regular expression of one of some texts.
 pub(super) fn choice(texts: &[String]) -> Result<String, SamplerError> {
@@ -84,10 +116,13 @@ impl Lark {
                 let schema = schema::prepare(schema)?;
                 self.rule("", &format!("%json {schema}"))
             }
-            GrammarPart::Until(end) if end.is_empty() => {
+            GrammarPart::Until(text) if text.end.is_empty() => {
                 return Err(invalid(FORM, "the end of a text is empty"));
             }
-            GrammarPart::Until(end) => self.rule(&format!("[suffix={}]", quoted(end)), "/(?s:.*)/"),
+            GrammarPart::Until(text) => {
+                let body = expression(text)?;
+                self.rule(&format!("[suffix={}]", quoted(&text.end)), &body)
+            }
             GrammarPart::OneOf(options) => {
                 if options.is_empty() {
                     return Err(invalid(FORM, "there is no alternative"));
@@ -98,9 +133,10 @@ impl Lark {
                     .collect();
                 self.rule("", &options?.join(" | "))
             }
-            GrammarPart::Repeat(parts) => {
-                let parts = self.sequence(parts, depth + 1)?;
-                format!("({parts})*")
+            GrammarPart::List { item, separator } => {
+                let item = self.sequence(item, depth + 1)?;
+                let item = self.rule("", &item);
+                format!("{item} ({} {item})*", quoted(separator))
             }
         })
     }
@@ -112,6 +148,26 @@ impl Lark {
         let _ = writeln!(self.rules, "{name}{attributes}: {body}");
         name
     }
+}
+
+/// Returns what a free text may be before its end.
+fn expression(text: &FreeText) -> Result<String, SamplerError> {
+    let counted = text.max_len.unwrap_or(0).max(text.min_len);
+    within(FORM, "characters of a text", counted, MAX_COUNTED)?;
+    let mut body = match (text.min_len, text.max_len) {
+        (0, None) => "/(?s:.*)/".to_owned(),
+        (least, None) => format!("/(?s:.{{{least},}})/"),
+        (least, Some(most)) if least <= most => format!("/(?s:.{{{least},{most}}})/"),
+        (least, Some(most)) => {
+            let what = format!("a text of at least {least} and at most {most} characters");
+            return Err(invalid(FORM, what));
+        }
+    };
+    for other in &text.without {
+        written_out::check_regex(FORM, other)?;
+        let _ = write!(body, " & ~/(?s:.*)({})(?s:.*)/", other.replace('/', "\\/"));
+    }
+    Ok(body)
 }
 
 /// Returns a text as a terminal of Lark: JSON's strings, with more characters escaped.

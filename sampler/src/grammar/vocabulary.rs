@@ -84,10 +84,25 @@ impl GrammarVocabulary {
         self.tokens.bytes(id)
     }
 
+    /// Returns the tokens of a text as the model has learned to read it.
+    #[must_use]
+    pub fn encode(&self, text: &str) -> Vec<u32> {
+        self.tokens.encode(text)
+    }
+
     /// Returns the number of logits.
     #[must_use]
     pub const fn n_vocab(&self) -> usize {
         self.n_vocab
+    }
+
+    /// Makes the tables that grammars are compiled with, unless they are made; otherwise the
+    /// first grammar does.
+    ///
+    /// # Errors
+    /// [`SamplerError::Grammar`] says what is wrong with the vocabulary.
+    pub fn make_tables(&self) -> Result<(), SamplerError> {
+        self.factory().map(|_| ())
     }
 
     /// Returns what makes parsers, after making it if this is the first call.
