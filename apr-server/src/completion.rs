@@ -30,7 +30,7 @@ pub(crate) use self::{
     score::{chat_logprob, finite, piece},
     settings::{Settings, n_predict, stop_strings},
     stream::{Writer, stream},
-    thinking::{FAREWELL, ThinkingBudget},
+    thinking::{FAREWELLS, ThinkingBudget},
     tools::{ToolChoice, Tools},
     update::{End, Update},
 };

@@ -1,12 +1,13 @@
-//! Ids of calls: the same for the same request, so that a repeated request is answered alike.
+//! Ids of calls: they follow from the id of the answer, so that they are the same in all its pieces
+//! and others in every other answer of a conversation.
 
 const ALPHABET: &[u8; 62] = b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz";
 
 /// Letters and digits behind `call_`.
 const LEN: usize = 24;
 
-/// Returns the id of a call: `call_` and 24 letters and digits that follow from the request's
-/// seed and the number of the call alone.
+/// Returns the id of a call: `call_` and 24 letters and digits that follow from the seed, such as
+/// the id of the answer, and the number of the call alone.
 ///
 /// ```
 /// assert_eq!(reply_parser::call_id("chatcmpl-1", 0), reply_parser::call_id("chatcmpl-1", 0));

@@ -25,6 +25,7 @@ pub use error::ToolError;
 pub use event::ReplyEvent;
 pub use format::{ArgumentsShape, CallForm, ReasoningStart, ReplyFormat};
 pub use id::call_id;
+pub use message::template_thought;
 pub use parser::{Ending, ReplyParser};
 pub use reply::{FinishReason, Reply, ToolCall};
 pub use tool::{ParameterForm, Tool};

@@ -6,7 +6,10 @@
 
 use serde_json::{Deserializer, Map, Value, json};
 
-use crate::{Reply, ReplyFormat, format::ArgumentsShape};
+use crate::{
+    Reply, ReplyFormat,
+    format::{ArgumentsShape, OPEN_THOUGHT},
+};
 
 impl ReplyFormat {
     /// Returns arguments as the template wants them, which is a text, a map, or a map of texts.
@@ -29,17 +32,12 @@ impl ReplyFormat {
     }
 
     /// Returns the assistant's message for the template.
-    ///
-    /// A thought that was empty is a line break here: templates leave out a thought that is
-    /// the empty text, though the model wrote its tags, and write this one as the model did.
     #[must_use]
     pub fn template_message(&self, reply: &Reply) -> Value {
         let mut message = json!({"role": "assistant", "content": reply.content});
-        // Also where there is none: without the field, templates look for one in the content.
-        message["reasoning_content"] = match reply.reasoning.as_deref() {
-            Some("") => "\n".into(),
-            reasoning => reasoning.unwrap_or_default().into(),
-        };
+        let is_empty = reply.reasoning.as_deref() == Some("");
+        let thought = template_thought(reply.reasoning.as_deref(), &reply.content, is_empty);
+        message["reasoning_content"] = thought.into();
         let calls = reply.tool_calls.iter().map(|call| {
             json!({"id": call.id, "type": "function", "function": {
                 "name": call.name,
@@ -51,6 +49,34 @@ impl ReplyFormat {
             message["tool_calls"] = calls.into();
         }
         message
+    }
+}
+
+/// Returns the thought of an assistant's message as the template wants it, from what a
+/// client sends. `is_silent` says that the prompt itself gives replies an empty thought, as
+/// templates do for a model that is not to think.
+///
+/// Templates leave out a thought that is the empty text, though its tags were there; a line
+/// break they write as an empty thought. And without the field they look for a thought in the
+/// content, where only one that the content begins with is one.
+///
+/// ```
+/// use reply_parser::template_thought;
+/// assert_eq!(template_thought(None, "See `</think>`.", false), Some(""));
+/// assert_eq!(template_thought(None, "Hello", true), Some("\n"));
+/// assert_eq!(template_thought(None, "<think>So…</think>Hello", false), None);
+/// ```
+#[must_use]
+pub fn template_thought<'a>(
+    thought: Option<&'a str>,
+    content: &str,
+    is_silent: bool,
+) -> Option<&'a str> {
+    match thought {
+        None if content.trim_start().starts_with(OPEN_THOUGHT) => None,
+        None | Some("") if is_silent => Some("\n"),
+        None => Some(""),
+        thought => thought,
     }
 }
 

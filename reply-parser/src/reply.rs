@@ -31,7 +31,7 @@ pub struct ToolCall {
 pub enum FinishReason {
     /// `stop`: the model had said all.
     Stop,
-    /// `length`: it was cut off, perhaps in a call.
+    /// `length`: it was cut off, perhaps in a call, or a call was broken off.
     Length,
     /// `tool_calls`: it waits for tools.
     ToolCalls,
@@ -48,19 +48,28 @@ impl Reply {
         reply
     }
 
-    /// Returns why the reply ended. A limit comes first, as with OpenAI: a client that sees
-    /// `length` knows that the last call may be incomplete.
+    /// Returns why the reply ended.
     #[must_use]
-    pub const fn finish_reason(&self, ending: Ending) -> FinishReason {
-        match ending {
-            Ending::CutOff => FinishReason::Length,
-            Ending::Stopped if self.tool_calls.is_empty() => FinishReason::Stop,
-            Ending::Stopped => FinishReason::ToolCalls,
-        }
+    pub fn finish_reason(&self, ending: Ending) -> FinishReason {
+        let n_whole = self.tool_calls.iter().filter(|call| call.is_complete);
+        FinishReason::of(ending, self.tool_calls.len(), n_whole.count())
     }
 }
 
 impl FinishReason {
+    /// Returns why a reply ended with so many calls, of which so many are whole.
+    ///
+    /// A limit comes first, as with OpenAI: a client that sees `length` knows that the last call
+    /// may be incomplete. A call that the model itself broke off is no more to be acted on.
+    #[must_use]
+    pub const fn of(ending: Ending, n_calls: usize, n_whole: usize) -> Self {
+        match ending {
+            Ending::Stopped if n_calls == 0 => Self::Stop,
+            Ending::Stopped if n_calls == n_whole => Self::ToolCalls,
+            Ending::Stopped | Ending::CutOff => Self::Length,
+        }
+    }
+
     /// Returns the name in OpenAI's API.
     #[must_use]
     pub const fn as_str(self) -> &'static str {

@@ -12,6 +12,7 @@ mod calls;
 mod end;
 mod forms;
 mod models;
+mod round_trip;
 mod scores;
 mod server;
 mod wire;

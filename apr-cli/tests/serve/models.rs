@@ -22,7 +22,12 @@ impl Model {
 
     /// The built-in model that is taught Qwen3-Coder's calls.
     pub(crate) fn coder() -> Self {
-        let path = format!("{FOLDER}/../tokenizer/tests/data/template__Qwen3-Coder.jinja");
+        Self::under("Qwen3-Coder")
+    }
+
+    /// The built-in model under the template of another.
+    pub(crate) fn under(name: &str) -> Self {
+        let path = format!("{FOLDER}/../tokenizer/tests/data/template__{name}.jinja");
         Self::with_template(&fs::read_to_string(path).unwrap())
     }
 

@@ -39,6 +39,12 @@ impl Blocks {
                     arguments.push_str(&fragment);
                 }
             }
+            // What was broken off is no object, and must not be acted on.
+            ReplyEvent::ToolCallEnd {
+                is_complete: false, ..
+            } => {
+                self.0.pop();
+            }
             _ => {}
         }
     }
@@ -58,7 +64,6 @@ impl Block {
                 name,
                 arguments,
             } => {
-                // What was cut off is no object, and must not be acted on.
                 let input: Map<String, Value> =
                     serde_json::from_str(&arguments).unwrap_or_default();
                 json!({"type": "tool_use", "id": id, "name": name, "input": input})

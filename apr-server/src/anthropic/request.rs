@@ -28,6 +28,15 @@ impl Request {
         };
         let chat = chat(&mut fields)?;
         if chat
+            .messages
+            .last()
+            .is_some_and(|it| it.role == "assistant")
+        {
+            let why =
+                "an answer that was begun is not gone on with: the last message is the user's";
+            return Err(ApiError::unsupported("messages", why));
+        }
+        if chat
             .thinking_budget
             .is_some_and(|budget| budget as i64 >= n_most)
         {
@@ -35,6 +44,8 @@ impl Request {
             return Err(ApiError::invalid("thinking.budget_tokens", message));
         }
         let is_streamed = fields.bool("stream")?.unwrap_or(false);
+        fields.refuse("n", &[json!(1)], "there is one answer")?;
+        fields.refuse("stop", &[], "its name is stop_sequences here")?;
         let mut settings = Settings::read(&mut fields, model)?;
         settings.n_predict = usize::try_from(n_most).ok();
         settings.stop_strings = stop_strings(&mut fields, "stop_sequences")?;
@@ -210,22 +221,31 @@ fn read_message(item: Value, path: &str, messages: &mut Vec<Message>) -> Result<
     let mut texts = Vec::new();
     for (idx, block) in blocks.iter().enumerate() {
         let path = format!("{path}[{idx}]");
-        match block["type"].as_str() {
-            Some("text") => texts.push(string(block, "text", &path)?),
-            Some("thinking") => {
-                message.reasoning_content = Some(string(block, "thinking", &path)?);
+        match (role, block["type"].as_str()) {
+            (_, Some("text")) => texts.push(string(block, "text", &path)?),
+            ("assistant", Some("thinking")) => {
+                let thought = message.reasoning_content.get_or_insert_default();
+                thought.push_str(&string(block, "thinking", &path)?);
             }
-            Some("redacted_thinking") => {}
-            Some("tool_use") => {
+            // Nobody but its author could read it.
+            ("assistant", Some("redacted_thinking")) => {}
+            ("assistant", Some("tool_use")) => {
                 let call = json!({"id": block["id"], "type": "function", "function": {
                     "name": string(block, "name", &path)?,
                     "arguments": block["input"].to_string(),
                 }});
                 message.tool_calls.get_or_insert_default().push(call);
             }
-            Some("tool_result") => messages.push(result(block, &path)?),
+            ("user", Some("tool_result")) if texts.is_empty() => {
+                messages.push(result(block, &path)?);
+            }
+            ("user", Some("tool_result")) => {
+                let message = "results of tools come before texts";
+                return Err(ApiError::invalid(path, message));
+            }
             _ => {
-                let why = "only text, thinking, tool_use and tool_result are understood";
+                let why =
+                    "a user has text and tool_result, an assistant text, thinking and tool_use";
                 return Err(ApiError::unsupported(format!("{path}.type"), why));
             }
         }

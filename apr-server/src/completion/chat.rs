@@ -3,7 +3,7 @@
 //! Only the template writes control tokens: what stands in messages, tools and options is
 //! text, whatever it looks like.
 
-use reply_parser::ReplyFormat;
+use reply_parser::{ReplyFormat, template_thought};
 use serde_json::{Map, Value};
 use tokenizer::{ChatPrompt, Content, Message, SpecialTokens, Tokenizer};
 
@@ -129,6 +129,7 @@ impl Chat {
             settings,
             n_top: None,
             n_top_prompt: None,
+            thinks,
             thinking_budget: self.thinking_budget,
             held,
             is_single_call: self.tools.is_single,
@@ -156,11 +157,22 @@ impl Chat {
         )?)
     }
 
-    /// Returns the messages with the arguments of their calls in the shape that the template
+    /// Returns the messages with thoughts, and arguments of calls, in the shape that the template
     /// writes as the model did, so that the cache holds.
     fn shaped_messages(&self, source: &str) -> Vec<Message> {
         let format = ReplyFormat::of_template(source, "", Vec::new());
+        let is_silent = self.options.get("enable_thinking") == Some(&Value::Bool(false));
         let mut messages = self.messages.clone();
+        let replies = messages.iter_mut().filter(|it| it.role == "assistant");
+        for message in replies {
+            let thought = message.reasoning_content.as_deref();
+            let content = match &message.content {
+                Some(Content::Text(text)) => text,
+                _ => "",
+            };
+            let thought = template_thought(thought, content, is_silent).map(str::to_owned);
+            message.reasoning_content = thought;
+        }
         let calls = messages
             .iter_mut()
             .filter_map(|message| message.tool_calls.as_mut());

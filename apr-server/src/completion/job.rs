@@ -1,10 +1,10 @@
 //! A request as the engine can have it, with all its prompts and their continuations.
 
 use generate::{AllGuides, Generate, Guide, Request, Task, TextConfig};
-use reply_parser::ReplyFormat;
+use reply_parser::{ReasoningStart, ReplyFormat};
 use tokenizer::SpecialTokens;
 
-use super::{FAREWELL, Held, Settings, ThinkingBudget};
+use super::{FAREWELLS, Held, Settings, ThinkingBudget};
 use crate::{api_error::ApiError, model::ServedModel};
 
 /// What a request asks for, the same for all APIs.
@@ -33,7 +33,9 @@ pub(crate) struct Generation {
     pub(crate) n_top: Option<usize>,
     /// The same for the tokens of the prompt.
     pub(crate) n_top_prompt: Option<usize>,
-    /// The most tokens of a thought.
+    /// Who begins a thought, if there is one; it may be shown as content all the same.
+    pub(crate) thinks: Option<ReasoningStart>,
+    /// The most tokens of a thought, besides what the length of the reply allows.
     pub(crate) thinking_budget: Option<usize>,
     /// What the reply is held to.
     pub(crate) held: Held,
@@ -129,13 +131,12 @@ impl Generation {
     }
 
     fn budget(&self, n_prompt: usize, model: &ServedModel) -> Option<Box<dyn Guide>> {
-        let budget = self.thinking_budget?;
-        let reasoning = self.format.reasoning?;
-        let is_open = reasoning == reply_parser::ReasoningStart::OpenedByPrompt;
+        let is_open = self.thinks? == ReasoningStart::OpenedByPrompt;
+        let budget = self.thinking_budget.unwrap_or(usize::MAX);
         let room = model.engine.n_ctx().saturating_sub(n_prompt);
         let n_most = self.settings.n_predict.unwrap_or(room).min(room);
-        let farewell = model.tokenizer.encode(FAREWELL, SpecialTokens::Recognise);
-        let guide = ThinkingBudget::new(budget, is_open, n_most, farewell);
+        let encode = |text| model.tokenizer.encode(text, SpecialTokens::Recognise);
+        let guide = ThinkingBudget::new(budget, is_open, n_most, FAREWELLS.map(encode));
         Some(Box::new(guide))
     }
 }

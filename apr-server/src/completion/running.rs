@@ -50,6 +50,8 @@ struct Choice {
     parser: Option<ReplyParser>,
     is_thinking: bool,
     n_calls: usize,
+    /// Calls that are whole.
+    n_whole: usize,
     has_ended: bool,
 }
 
@@ -74,6 +76,7 @@ impl Running {
             parser: parser(&job, idx),
             is_thinking: false,
             n_calls: 0,
+            n_whole: 0,
             has_ended: false,
         };
         let mut running = Self {
@@ -311,11 +314,8 @@ impl Running {
     }
 
     fn end(&mut self, choice: usize, ending: Ending, stop: Option<String>) -> End {
-        let finish = match ending {
-            Ending::CutOff => FinishReason::Length,
-            Ending::Stopped if self.choices[choice].n_calls > 0 => FinishReason::ToolCalls,
-            Ending::Stopped => FinishReason::Stop,
-        };
+        let state = &self.choices[choice];
+        let finish = FinishReason::of(ending, state.n_calls, state.n_whole);
         let label = match ending {
             Ending::CutOff => "length",
             Ending::Stopped => "stop",
@@ -402,6 +402,9 @@ impl Choice {
                 ReplyEvent::ToolCallStart { .. } => {
                     self.is_thinking = false;
                     self.n_calls += 1;
+                }
+                ReplyEvent::ToolCallEnd { is_complete, .. } => {
+                    self.n_whole += usize::from(*is_complete);
                 }
                 _ => {}
             }

@@ -1,5 +1,5 @@
 //! A budget for thinking: when it is used up, the thought is brought to an end and the answer
-//! begins.
+//! begins. Every thought has one, since an answer has to have room where its length is limited.
 //!
 //! A thought stands between `<think>` and `</think>` at the beginning of a reply; templates
 //! may open it themselves. The tags are looked for in the text, since not every vocabulary
@@ -11,9 +11,12 @@ use generate::{GenerateError, Guide};
 const OPEN: &[u8] = b"<think>";
 const CLOSE: &[u8] = b"</think>";
 
-/// What ends a thought that has used up its budget.
-pub(crate) const FAREWELL: &str = "\n\nConsidering the limited time by the user, I have to give \
-    the solution based on the thinking directly now.\n</think>\n\n";
+/// What ends a thought that has used up its budget, and what does so where there is no room.
+pub(crate) const FAREWELLS: [&str; 2] = [
+    "\n\nConsidering the limited time by the user, I have to give the solution based on the \
+     thinking directly now.\n</think>\n\n",
+    "\n</think>\n\n",
+];
 
 /// The most tokens that are kept free for an answer.
 const MOST_ROOM: usize = 1024;
@@ -40,9 +43,23 @@ enum Place {
 
 impl ThinkingBudget {
     /// Begins a reply. `budget` tokens may be thoughts, and fewer if of the `n_most` tokens of
-    /// the reply, where that is known, there would not be enough left for an answer.
-    pub(crate) fn new(budget: usize, is_open: bool, n_most: usize, farewell: Vec<u32>) -> Self {
-        let room = (n_most / 4).clamp(1, MOST_ROOM) + farewell.len();
+    /// the reply there would not be enough left for an answer. Of the farewells, the last is
+    /// taken if none leaves room for one.
+    pub(crate) fn new(
+        budget: usize,
+        is_open: bool,
+        n_most: usize,
+        farewells: impl IntoIterator<Item = Vec<u32>>,
+    ) -> Self {
+        let answer = (n_most / 4).clamp(1, MOST_ROOM);
+        let mut farewell = Vec::new();
+        for ids in farewells {
+            farewell = ids;
+            if farewell.len() + answer <= n_most {
+                break;
+            }
+        }
+        let room = answer + farewell.len();
         Self {
             place: if is_open {
                 Place::Thought
@@ -114,7 +131,7 @@ mod tests {
     const FAREWELL_IDS: [u32; 2] = [70, 71];
 
     fn budget(n: usize, is_open: bool) -> ThinkingBudget {
-        ThinkingBudget::new(n, is_open, usize::MAX, FAREWELL_IDS.to_vec())
+        ThinkingBudget::new(n, is_open, usize::MAX, [FAREWELL_IDS.to_vec()])
     }
 
     fn say(guide: &mut ThinkingBudget, pieces: &[&str]) {
@@ -158,9 +175,17 @@ mod tests {
 
     #[test]
     fn an_answer_always_has_room() {
-        let mut guide = ThinkingBudget::new(1000, true, 20, FAREWELL_IDS.to_vec());
+        let mut guide = ThinkingBudget::new(1000, true, 20, [FAREWELL_IDS.to_vec()]);
         say(&mut guide, &["a"; 13]);
         assert_eq!(guide.forced().unwrap().len(), 2, "13 + 2 leaves 5 of 20");
-        assert_eq!(ThinkingBudget::new(9, true, 2, vec![1; 40]).n_left, 0);
+        let mut short = ThinkingBudget::new(9, true, 8, [vec![1; 7], vec![2; 3]]);
+        say(&mut short, &["a"; 3]);
+        assert_eq!(
+            short.forced().unwrap(),
+            [2; 3],
+            "the first would leave 1 of 8"
+        );
+        let none = ThinkingBudget::new(9, true, 2, [vec![1; 40], vec![2; 3]]);
+        assert_eq!((none.n_left, none.farewell.len()), (0, 3));
     }
 }

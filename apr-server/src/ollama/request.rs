@@ -57,6 +57,7 @@ impl Request {
                 let generation = Generation {
                     n_top: None,
                     n_top_prompt: None,
+                    thinks: None,
                     thinking_budget: None,
                     held: Held::text(&settings, model)?,
                     is_single_call: false,

@@ -92,6 +92,7 @@ fn read(body: Value, model: &ServedModel) -> Result<Request, ApiError> {
         settings,
         n_top,
         n_top_prompt: n_top.filter(|_| has_echo),
+        thinks: None,
         thinking_budget: None,
         is_single_call: false,
         format: ReplyFormat::default(),
