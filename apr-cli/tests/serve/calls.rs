@@ -11,7 +11,7 @@ const CHAT: &str = "/v1/chat/completions";
 const OPEN: &str = "2042";
 const BRACKET: &str = "27";
 
-fn function(name: &str, parameters: Value) -> Value {
+fn function(name: &str, parameters: &Value) -> Value {
     json!({"type": "function", "function": {"name": name, "parameters": parameters}})
 }
 
@@ -44,9 +44,9 @@ fn note() -> Value {
 
 fn tools() -> Value {
     json!([
-        function("weather", weather()),
-        function("note", note()),
-        function("wait", json!({}))
+        function("weather", &weather()),
+        function("note", &note()),
+        function("wait", &json!({}))
     ])
 }
 
@@ -211,7 +211,7 @@ fn what_cannot_be_held_to_is_refused_where_it_must_be() {
         let schema = json!({"type": "object", "required": ["n"], "properties": {
             "n": {"type": "array", "items": {"type": "integer", "minimum": 0, "maximum": 9}, "uniqueItems": true, "maxItems": 3},
         }});
-        let mut tool = function("f", schema);
+        let mut tool = function("f", &schema);
         let refused = |body: &Value| {
             let response = server.post(CHAT, body);
             assert_eq!(response.status, 400, "{}", response.body);

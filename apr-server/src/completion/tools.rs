@@ -214,7 +214,7 @@ mod tests {
 
     use super::*;
 
-    fn read(choice: Value) -> Result<Tools, ApiError> {
+    fn read(choice: &Value) -> Result<Tools, ApiError> {
         let tools = json!([
             {"type": "function", "function": {"name": "f", "strict": true}},
             {"type": "function", "function": {"name": "g"}},
@@ -233,19 +233,19 @@ mod tests {
 
     #[test]
     fn a_choice_says_what_is_called() {
-        let auto = read(json!("auto")).unwrap();
+        let auto = read(&json!("auto")).unwrap();
         assert_eq!(names(&auto), [("f", true), ("g", false)]);
         assert!(!auto.is_required() && !auto.is_single);
         assert!(!auto.list.unwrap().to_string().contains("strict"));
-        let required = read(json!("required")).unwrap();
+        let required = read(&json!("required")).unwrap();
         assert_eq!(names(&required), [("f", true), ("g", true)]);
         assert!(required.is_required() && !required.is_single);
-        assert!(read(json!("none")).unwrap().list.is_none());
+        assert!(read(&json!("none")).unwrap().list.is_none());
         for named in [
             json!({"type": "function", "function": {"name": "g"}}),
             json!({"type": "function", "name": "g"}),
         ] {
-            let named = read(named).unwrap();
+            let named = read(&named).unwrap();
             assert_eq!(names(&named), [("g", true)]);
             assert!(named.is_required() && named.is_single && named.list.is_some());
         }
@@ -255,7 +255,7 @@ mod tests {
                 {"type": "function", "function": {"name": "g"}},
             ]}}),
         ] {
-            assert_eq!(names(&read(allowed).unwrap()), [("g", false)]);
+            assert_eq!(names(&read(&allowed).unwrap()), [("g", false)]);
         }
     }
 
@@ -268,7 +268,7 @@ mod tests {
             json!({"type": "web_search"}),
             json!({"type": "allowed_tools", "mode": "auto", "tools": []}),
         ] {
-            let error = read(choice.clone()).unwrap_err().to_json();
+            let error = read(&choice).unwrap_err().to_json();
             assert_eq!(error["error"]["param"], "tool_choice", "{choice}");
         }
         let body = json!({"tool_choice": "required"});
