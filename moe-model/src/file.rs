@@ -246,6 +246,13 @@ impl ModelFile {
         self.shards.iter().map(|shard| shard.bytes.as_slice())
     }
 
+    /// Returns the bytes of each document of a checkpoint, in the order of their names in this
+    /// crate; none of GGUF files.
+    pub fn documents(&self) -> impl Iterator<Item = &[u8]> {
+        let documents = self.documents.iter().flatten();
+        documents.map(|shard| shard.bytes.as_slice())
+    }
+
     /// Returns the number of bytes of all files with weights together.
     #[must_use]
     pub fn n_bytes(&self) -> u64 {

@@ -2,8 +2,10 @@
 //!
 //! The fingerprint is a hash of the beginning of each file, where metadata, vocabulary and the
 //! list of tensors stand, and of places all over the rest; weights that differ at all differ
-//! in most places. Reading all of a large file would take as long as loading it. The version
-//! of the kernels follows, since another order of rounding would be another answer.
+//! in most places. Reading all of a large file would take as long as loading it. Of a
+//! checkpoint, what lies beside the weights counts in the same way: the tokenizer, the template
+//! and the configuration. The version of the kernels follows, since another order of rounding
+//! would be another answer.
 
 use moe_model::ModelFile;
 
@@ -19,7 +21,7 @@ const KERNELS: u32 = 1;
 /// Returns the fingerprint of a model.
 pub(super) fn of(file: &ModelFile) -> String {
     let mut hash = Fnv::new();
-    for bytes in file.bytes() {
+    for bytes in file.bytes().chain(file.documents()) {
         hash.number(bytes.len() as u64);
         let (head, rest) = bytes.split_at(bytes.len().min(HEAD));
         hash.bytes(head);
@@ -74,6 +76,25 @@ mod tests {
             assert_ne!(of_bytes(other), whole, "{idx}");
         }
         assert_ne!(of_bytes(bytes[..1000].to_vec()), whole);
+    }
+
+    #[test]
+    fn every_document_of_a_checkpoint_counts() {
+        let folder = tempfile::tempdir().unwrap();
+        let documents = ["config.json", "tokenizer.json", "chat_template.jinja"];
+        let of_folder = || of(&ModelFile::open(folder.path()).unwrap());
+        let write = |name: &str, text: &str| {
+            std::fs::write(folder.path().join(name), text).unwrap();
+        };
+        documents.iter().for_each(|name| write(name, "{}"));
+        let whole = of_folder();
+        assert_eq!(of_folder(), whole);
+        for name in documents {
+            write(name, "{ }");
+            assert_ne!(of_folder(), whole, "{name}");
+            write(name, "{}");
+        }
+        assert_eq!(of_folder(), whole);
     }
 
     #[test]

@@ -245,10 +245,10 @@ fn index(folder: &Path, shape: KvShape, tree: &mut Tree) -> io::Result<u64> {
                     let blocks = by_beginning.entry(beginning).or_default();
                     blocks.push((tokens, written));
                 } else {
-                    fs::remove_file(path)?;
+                    clear_away(&path)?;
                 }
             }
-            (Some("kv" | "part"), _) => fs::remove_file(path)?,
+            (Some("kv" | "part"), _) => clear_away(&path)?,
             // Not ours.
             _ => {}
         }
@@ -267,10 +267,18 @@ fn index(folder: &Path, shape: KvShape, tree: &mut Tree) -> io::Result<u64> {
         for (tokens, _) in orphans {
             let name = format!("{:032x}.kv", super::tree::hash(beginning, &tokens));
             n_bytes -= (head_len(tokens.len()) + shape.block_bytes() + 16) as u64;
-            fs::remove_file(folder.join(name))?;
+            clear_away(&folder.join(name))?;
         }
     }
     Ok(n_bytes)
+}
+
+/// Removes a file, unless another server that has the same folder did it first.
+fn clear_away(path: &Path) -> io::Result<()> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        done => done,
+    }
 }
 
 /// Reads which block a file says that it holds.
