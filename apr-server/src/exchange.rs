@@ -11,7 +11,7 @@ use axum::{
 use hyper::service::Service;
 use hyper_util::service::TowerToHyperService;
 
-use crate::{api_error::ApiError, app::App, guard, random, routes};
+use crate::{api_error::ApiError, app::App, error_form::ErrorForm, guard, random, routes};
 
 /// The most bytes of a head, and of an answer between hyper and the system.
 pub(crate) const BUFFER_BYTES: usize = 64 << 10;
@@ -36,7 +36,7 @@ pub(crate) async fn answer(
     let origin = guard::listed_origin(&app.config, request.headers());
     let is_preflight = guard::is_preflight(&method, request.headers());
     let mut response = match check(app, is_loopback, &request) {
-        Err(error) => error.into_response(),
+        Err(error) => ErrorForm::of(request.uri().path()).response(error),
         Ok(()) if is_preflight && origin.is_some() => no_content(),
         Ok(()) => route(router, request).await,
     };

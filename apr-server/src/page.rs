@@ -22,8 +22,7 @@ const INDEX: File = File {
 /// Everything comes from the server itself; images may also be written into the page. No text
 /// becomes markup or a program: the page builds its elements one by one, and a browser that
 /// knows trusted types throws at everything else.
-const POLICY_TEXT: &str =
-    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; \
+const POLICY_TEXT: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; \
      connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'; \
      require-trusted-types-for 'script'; trusted-types 'none'";
 const POLICY: HeaderValue = HeaderValue::from_static(POLICY_TEXT);

@@ -5,9 +5,13 @@
 
 mod access;
 mod answers;
+mod apis;
 mod bad_bodies;
+mod bad_calls;
 mod bad_clients;
 mod bad_heads;
+mod cache;
 mod end;
 mod server;
+mod still_engine;
 mod wire;

@@ -153,7 +153,10 @@ fn bare_refusal(bytes: &[u8]) -> Option<(usize, StatusCode)> {
     let start = bytes
         .windows(START.len())
         .rposition(|window| window == START)?;
-    let mut lines = std::str::from_utf8(&bytes[start..]).ok()?.trim_end().lines();
+    let mut lines = std::str::from_utf8(&bytes[start..])
+        .ok()?
+        .trim_end()
+        .lines();
     let status: u16 = lines.next()?.split(' ').nth(1)?.parse().ok()?;
     let status = StatusCode::from_u16(status).ok()?;
     let is_bare = lines.all(|line| {

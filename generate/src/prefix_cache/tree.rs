@@ -73,8 +73,7 @@ impl Node {
 
     /// Whether nobody would miss the block: no sequence, and not the thread that writes files.
     pub(super) fn is_free(&self) -> bool {
-        let is_shared =
-            matches!(&self.place, Place::Memory(block) if Arc::strong_count(block) > 1);
+        let is_shared = matches!(&self.place, Place::Memory(block) if Arc::strong_count(block) > 1);
         self.n_users == 0 && !is_shared
     }
 }
@@ -279,8 +278,15 @@ mod tests {
     /// Something that happens to a tree; numbers choose among the nodes there are.
     #[derive(Clone, Debug)]
     enum Deed {
-        Insert { parent: usize, len: usize, is_on_disk: bool },
-        Put { node: usize, is_on_disk: bool },
+        Insert {
+            parent: usize,
+            len: usize,
+            is_on_disk: bool,
+        },
+        Put {
+            node: usize,
+            is_on_disk: bool,
+        },
         Enter(usize),
         Leave(usize),
         Remove(usize),
@@ -323,7 +329,11 @@ mod tests {
             false => Place::Memory(block()),
         };
         match *deed {
-            Deed::Insert { parent, len, is_on_disk: true } => {
+            Deed::Insert {
+                parent,
+                len,
+                is_on_disk: true,
+            } => {
                 tree.insert_on_disk(choose(parent), &vec![7; len], 1);
             }
             Deed::Insert { parent, len, .. } => {
@@ -332,7 +342,8 @@ mod tests {
             Deed::Put { node, is_on_disk } => {
                 let node = choose(node);
                 let node = node.filter(|&id| tree.get(id).n_users == 0);
-                node.into_iter().for_each(|id| tree.put(id, place(is_on_disk)));
+                node.into_iter()
+                    .for_each(|id| tree.put(id, place(is_on_disk)));
             }
             Deed::Enter(node) => {
                 if let Some(node) = choose(node) {
