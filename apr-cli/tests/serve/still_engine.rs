@@ -240,10 +240,13 @@ fn what_runs_at_the_end_is_finished_and_what_comes_is_refused() {
     });
     running.server.set_model(served(&engine));
     let apis = apis::working();
-    let (whole, streamed) = (&apis[0], &apis[1]);
+    let whole = Api {
+        body: apis[0].with(json!({"ignore_eos": true})),
+        ..apis[0].clone()
+    };
     let mut streams = [
-        running.send(&request(whole, false)),
-        running.send(&request(streamed, true)),
+        running.send(&request(&whole, false)),
+        running.send(&request(&apis[1], true)),
     ];
     wait_until("both wait", || engine.handle().status().n_waiting == 2);
     running.shut_down();
