@@ -21,15 +21,6 @@ use crate::{
 
 /// `POST /v1/messages`
 pub(crate) async fn messages(call: Call) -> Result<Response, ApiError> {
-    in_own_form(answer(call).await)
-}
-
-/// `POST /v1/messages/count_tokens`
-pub(crate) async fn count_tokens(call: Call) -> Result<Response, ApiError> {
-    in_own_form(count(call).await)
-}
-
-async fn answer(call: Call) -> Result<Response, ApiError> {
     check_queue(&call.app)?;
     let (app, body) = call.json().await?;
     let request = reading(&app, body, Request::read).await?;
@@ -49,7 +40,8 @@ async fn answer(call: Call) -> Result<Response, ApiError> {
     }
 }
 
-async fn count(call: Call) -> Result<Response, ApiError> {
+/// `POST /v1/messages/count_tokens`
+pub(crate) async fn count_tokens(call: Call) -> Result<Response, ApiError> {
     call.app.loaded()?;
     let (app, body) = call.json().await?;
     let n_tokens = blocking(move || request::count(body, app.loaded()?)).await?;
@@ -112,7 +104,7 @@ fn stop_reason(end: &crate::completion::End) -> &'static str {
 }
 
 /// Returns an error as this API has it: under names of its own, beside the usual fields.
-fn error_json(error: &ApiError) -> Value {
+pub(crate) fn error_json(error: &ApiError) -> Value {
     let mut body = error.to_json();
     body["error"]["type"] = match error.status().as_u16() {
         401 => "authentication_error",
@@ -128,11 +120,4 @@ fn error_json(error: &ApiError) -> Value {
     .into();
     body["type"] = "error".into();
     body
-}
-
-fn in_own_form(answer: Result<Response, ApiError>) -> Result<Response, ApiError> {
-    answer.or_else(|error| {
-        let body = error_json(&error);
-        Ok(error.into_response_of(&body))
-    })
 }

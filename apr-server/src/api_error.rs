@@ -135,12 +135,7 @@ impl ApiError {
         }})
     }
 
-    pub(crate) fn into_response(self) -> Response {
-        let body = self.to_json();
-        self.into_response_of(&body)
-    }
-
-    /// Makes a response of another body, for an API with errors of another shape.
+    /// Makes a response with a body in the form of an API.
     pub(crate) fn into_response_of(self, body: &Value) -> Response {
         let mut response = Response::new(Body::from(body.to_string()));
         *response.status_mut() = self.0.status;
@@ -232,7 +227,7 @@ mod tests {
 
     #[test]
     fn a_full_queue_says_when_to_come_back() {
-        let response = ApiError::queue_full(3).into_response();
+        let response = ApiError::queue_full(3).into_response_of(&Value::Null);
         assert_eq!(response.status(), StatusCode::TOO_MANY_REQUESTS);
         assert_eq!(response.headers()[header::RETRY_AFTER], "1");
     }

@@ -11,8 +11,10 @@ use axum::{
 use hyper::service::Service;
 use hyper_util::service::TowerToHyperService;
 
-use crate::{api_error::ApiError, app::App, guard, random, routes};
+use crate::{api_error::ApiError, app::App, error_form::ErrorForm, guard, random, routes};
 
+/// The most bytes of a head, and of an answer between hyper and the system.
+pub(crate) const BUFFER_BYTES: usize = 64 << 10;
 const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 /// The longest request id that is taken over from a client.
 const MAX_ID_LEN: usize = 128;
@@ -34,7 +36,7 @@ pub(crate) async fn answer(
     let origin = guard::listed_origin(&app.config, request.headers());
     let is_preflight = guard::is_preflight(&method, request.headers());
     let mut response = match check(app, is_loopback, &request) {
-        Err(error) => error.into_response(),
+        Err(error) => ErrorForm::of(request.uri().path()).response(error),
         Ok(()) if is_preflight && origin.is_some() => no_content(),
         Ok(()) => route(router, request).await,
     };
@@ -55,6 +57,34 @@ pub(crate) async fn answer(
     tracing::info!(id = id_text, %method, route, status, micros, "request");
     headers.insert(X_REQUEST_ID, id);
     response
+}
+
+/// Makes the whole response to what never became a request: what is no HTTP, or has a head
+/// that is too long.
+pub(crate) fn refuse(app: &App, status: StatusCode) -> Vec<u8> {
+    let (message, code) = match status {
+        StatusCode::URI_TOO_LONG => ("the address is too long".to_owned(), "address_too_long"),
+        StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE => {
+            let most = BUFFER_BYTES >> 10;
+            let message = format!("the head is longer than {most} KiB or has too many lines");
+            (message, "head_too_large")
+        }
+        _ => (
+            "this is no request of HTTP/1.1".to_owned(),
+            "malformed_request",
+        ),
+    };
+    let body = ApiError::new(status, message).code(code).to_json();
+    let body = body.to_string();
+    let id = random::id("req");
+    app.metrics.count_response(status.as_u16());
+    tracing::info!(id, route = "-", status = status.as_u16(), "request");
+    format!(
+        "HTTP/1.1 {status}\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\
+         connection: close\r\nx-content-type-options: nosniff\r\nx-request-id: {id}\r\n\r\n{body}",
+        body.len()
+    )
+    .into_bytes()
 }
 
 fn check(app: &App, is_loopback: bool, request: &Request<Body>) -> Result<(), ApiError> {

@@ -14,6 +14,7 @@
 
 mod config;
 mod error;
+mod error_form;
 mod model;
 mod server;
 

@@ -213,6 +213,11 @@ fn engine_metrics(page: &mut Page, status: &EngineStatus) {
         "Keys and values that are remembered on disk.",
         status.disk_bytes,
     );
+    page.counter(
+        "apr_prefix_cache_disk_failures_total",
+        "Files of the prefix cache that could not be written or removed.",
+        status.n_disk_failures,
+    );
     page.gauge(
         "apr_prefix_cache_tokens",
         "Tokens that are remembered.",

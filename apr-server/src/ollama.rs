@@ -8,7 +8,7 @@ mod models;
 mod request;
 
 use axum::response::Response;
-use serde_json::json;
+use serde_json::{Value, json};
 
 pub(crate) use self::models::{show, tags, version};
 use self::{
@@ -28,12 +28,12 @@ const LINES: &str = "application/x-ndjson";
 
 /// `POST /api/chat`
 pub(crate) async fn chat(call: Call) -> Result<Response, ApiError> {
-    in_own_form(answer(call, Form::Chat).await)
+    answer(call, Form::Chat).await
 }
 
 /// `POST /api/generate`
 pub(crate) async fn generate(call: Call) -> Result<Response, ApiError> {
-    in_own_form(answer(call, Form::Text).await)
+    answer(call, Form::Text).await
 }
 
 async fn answer(call: Call, form: Form) -> Result<Response, ApiError> {
@@ -69,10 +69,7 @@ async fn whole(mut running: Running, mut lines: Lines) -> Result<Response, ApiEr
     Ok(json_response(&lines.last(finish, &running)))
 }
 
-/// Errors are a text here.
-fn in_own_form(answer: Result<Response, ApiError>) -> Result<Response, ApiError> {
-    answer.or_else(|error| {
-        let body = json!({"error": error.message()});
-        Ok(error.into_response_of(&body))
-    })
+/// Returns an error as this API has it: a text.
+pub(crate) fn error_json(error: &ApiError) -> Value {
+    json!({"error": error.message()})
 }

@@ -14,8 +14,8 @@ use axum::{
 use serde_json::Value;
 
 use crate::{
-    anthropic, api_error::ApiError, app::App, call::Call, exchange::RoutePath, native, ollama,
-    openai, openapi, page, responses,
+    anthropic, api_error::ApiError, app::App, call::Call, error_form::ErrorForm,
+    exchange::RoutePath, native, ollama, openai, openapi, page, responses,
 };
 
 /// Something that can be asked for.
@@ -182,7 +182,7 @@ pub(crate) fn router(app: &Arc<App>) -> Router {
     for route in ROUTES {
         router = router.route(route.path, method_router(app, route));
     }
-    router.fallback(|| async { not_found() })
+    router.fallback(|request: Request| async move { not_found(request.uri().path()) })
 }
 
 fn method_router(app: &Arc<App>, route: &'static Route) -> MethodRouter {
@@ -199,7 +199,11 @@ fn method_router(app: &Arc<App>, route: &'static Route) -> MethodRouter {
             body,
         };
         let answer = (route.handler)(call);
-        async move { of_route(route, answer.await.unwrap_or_else(ApiError::into_response)) }
+        async move {
+            let form = ErrorForm::of(route.path);
+            let answer = answer.await.unwrap_or_else(|error| form.response(error));
+            of_route(route, answer)
+        }
     });
     handler.fallback(move || async move { of_route(route, wrong_method(route)) })
 }
@@ -215,16 +219,16 @@ fn wrong_method(route: &Route) -> Response {
         _ => "GET, HEAD",
     };
     let message = format!("this path is asked with {allowed}");
-    ApiError::new(StatusCode::METHOD_NOT_ALLOWED, message)
+    let error = ApiError::new(StatusCode::METHOD_NOT_ALLOWED, message)
         .code("method_not_allowed")
-        .header(header::ALLOW, HeaderValue::from_static(allowed))
-        .into_response()
+        .header(header::ALLOW, HeaderValue::from_static(allowed));
+    ErrorForm::of(route.path).response(error)
 }
 
 /// Says what there is instead.
-fn not_found() -> Response {
+fn not_found(path: &str) -> Response {
     let error = ApiError::new(StatusCode::NOT_FOUND, "there is no such path").code("no_such_path");
-    let mut body = error.to_json();
+    let mut body = ErrorForm::of(path).json(&error);
     let routes = ROUTES.iter();
     let routes = routes.map(|route| Value::from(format!("{} {}", route.method, route.path)));
     body["routes"] = routes.collect();

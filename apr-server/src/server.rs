@@ -9,6 +9,7 @@
 
 mod connections;
 mod patient_stream;
+mod refusals;
 
 use std::{
     convert::Infallible,
@@ -33,12 +34,13 @@ use tokio::net::{TcpListener, TcpStream};
 use self::{
     connections::{Busy, Connection, Connections},
     patient_stream::PatientStream,
+    refusals::Refusals,
 };
 use crate::{
     app::{App, COMPILING_AT_A_TIME, Phase},
     config::Config,
     error::ServerError,
-    exchange,
+    exchange::{self, BUFFER_BYTES},
     model::ServedModel,
     routes,
 };
@@ -47,8 +49,6 @@ use crate::{
 const IO_THREADS: usize = 2;
 /// Threads that read bodies and render conversations.
 const BLOCKING_THREADS: usize = COMPILING_AT_A_TIME + 1;
-/// The most bytes of a head, and of an answer between hyper and the system.
-const BUFFER_BYTES: usize = 64 << 10;
 /// What is waited after an error of the system, such as too many open files.
 const PAUSE: Duration = Duration::from_millis(50);
 /// What ended completions and closing connections have.
@@ -184,6 +184,8 @@ impl Door {
     async fn converse(self, stream: TcpStream, connection: Arc<Connection>) {
         let config = &self.app.config;
         let stream = PatientStream::new(stream, config.io_timeout);
+        let app = Arc::clone(&self.app);
+        let stream = Refusals::new(stream, move |status| exchange::refuse(&app, status));
         self.app.metrics.connections.fetch_add(1, Ordering::Relaxed);
         let service = service_fn(|request| self.respond(request, &connection));
         let spoken = http1::Builder::new()

@@ -208,6 +208,7 @@ impl<'m> Engine<'m> {
             if is_over(&mut self.slots[idx]) {
                 let mut slot = self.slots.remove(idx);
                 slot.remember(&mut self.prefixes, true);
+                slot.leave(&mut self.prefixes);
                 self.status.n_ended += 1;
             } else {
                 idx += 1;
@@ -247,7 +248,7 @@ impl<'m> Engine<'m> {
         most > self.prefixes.n_known(prompt)
     }
 
-    fn begin(&mut self, submission: Submission) {
+    fn begin(&mut self, mut submission: Submission) {
         let EngineOptions {
             n_ctx,
             keys,
@@ -264,17 +265,21 @@ impl<'m> Engine<'m> {
         };
         self.status.n_prompt_tokens += request.prompt.len() as u64;
         self.status.n_cached_tokens += found.len as u64;
-        let (config, mut submission) = (self.model.config(), submission);
         match KvCache::new(self.model, n_ctx, keys, values) {
             Ok(cache) => {
+                let config = self.model.config();
                 let (n_vocab, n_embd) = (config.n_vocab, config.n_embd);
                 match Slot::begin(submission, cache, found, n_vocab, n_embd) {
-                    Some(slot) => self.slots.push(slot),
-                    None => self.status.n_ended += 1,
+                    Ok(slot) => self.slots.push(slot),
+                    Err(cursor) => {
+                        self.prefixes.leave(cursor);
+                        self.status.n_ended += 1;
+                    }
                 }
             }
             Err(error) => {
                 submission.sink.send(Event::Failed(error.into()));
+                self.prefixes.leave(found.cursor);
                 self.status.n_ended += 1;
             }
         }

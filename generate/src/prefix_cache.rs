@@ -6,8 +6,8 @@
 //! and the sequence that takes the block copies it before it writes its own.
 //!
 //! Blocks are shared by counting: the tree and any number of sequences hold the same memory.
-//! What no sequence holds is bounded; beyond the limit the block goes that was not asked for
-//! the longest, children before parents. With a [disk](disk) below, a block that goes stays
+//! What no sequence stands on is bounded; beyond the limit the block goes that was not asked
+//! for the longest, children before parents. With a [disk](disk) below, a block that goes stays
 //! there and is read again when a prompt comes by.
 
 mod disk;
@@ -20,12 +20,13 @@ use quant_kernels::{KV_BLOCK, KvBlock};
 
 use self::{
     disk::Disk,
-    tree::{Node, NodeId, Place, Tree},
+    tree::{NodeId, Place, Tree},
 };
 use crate::{CacheMiss, DiskCacheOptions, GenerateError};
 
-/// Where a sequence stands in the tree: at the last of its blocks that the tree holds.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+/// Where a sequence stands in the tree: at the last of its blocks that the tree holds. As
+/// long as it stands there, nothing of its path goes.
+#[derive(Debug, Default, PartialEq, Eq)]
 pub(crate) struct Cursor {
     node: Option<NodeId>,
     /// Full blocks up to there.
@@ -124,27 +125,38 @@ impl PrefixCache {
             if n_common < KV_BLOCK {
                 break;
             }
-            found.cursor = Cursor {
-                node: Some(node),
-                n_blocks: found.cursor.n_blocks + 1,
-            };
+            self.step(&mut found.cursor, node);
         }
         found
     }
 
+    /// Moves a sequence on to a child of the node that it stands on.
+    fn step(&mut self, cursor: &mut Cursor, node: NodeId) {
+        self.tree.enter(node);
+        *cursor = Cursor {
+            node: Some(node),
+            n_blocks: cursor.n_blocks + 1,
+        };
+    }
+
+    /// Takes a sequence that has ended off the tree.
+    pub(crate) fn leave(&mut self, cursor: Cursor) {
+        self.tree.leave(cursor.node);
+    }
+
     /// Returns the block of a node, from disk if it lies there.
     fn take(&mut self, node: NodeId) -> Option<Arc<KvBlock>> {
-        if let Place::Disk = self.tree.get(node).place {
+        if let Place::Disk = self.tree.get(node).place() {
             let read = (self.disk.as_mut()).and_then(|disk| disk.read(self.tree.get(node)));
             let Some(block) = read else {
                 self.forget(node);
                 return None;
             };
-            self.tree.get_mut(node).place = Place::Memory(block);
+            self.tree.put(node, Place::Memory(block));
         }
         let node = self.tree.get_mut(node);
         node.used = self.now;
-        match &node.place {
+        match node.place() {
             Place::Memory(block) => Some(Arc::clone(block)),
             Place::Disk => None,
         }
@@ -168,10 +180,7 @@ impl PrefixCache {
             };
             let (node, block) = self.insert(cursor.node, block_tokens, block);
             cache.share(cursor.n_blocks, &block);
-            *cursor = Cursor {
-                node: Some(node),
-                n_blocks: cursor.n_blocks + 1,
-            };
+            self.step(cursor, node);
         }
         if let Some(block) = cache.block(blocks.len()).filter(|_| tail)
             && !rest.is_empty()
@@ -194,8 +203,8 @@ impl PrefixCache {
             && n_common == tokens.len()
             && self.tree.get(node).tokens.len() == n_common
         {
-            if let Place::Disk = self.tree.get(node).place {
-                self.tree.get_mut(node).place = Place::Memory(Arc::clone(block));
+            if let Place::Disk = self.tree.get(node).place() {
+                self.tree.put(node, Place::Memory(Arc::clone(block)));
             }
             let known = self.take(node).unwrap_or_else(|| Arc::clone(block));
             return (node, known);
@@ -215,18 +224,20 @@ impl PrefixCache {
 
     /// Lets go of what is beyond the limits.
     pub(crate) fn shrink(&mut self) {
-        let n_idle = self.tree.iter().filter(|(_, node)| node.is_idle()).count() as u64;
+        debug_assert_eq!(self.tree.counts(), self.tree.recount());
         let n_most = self.max_bytes / self.block_bytes.max(1);
-        for _ in n_most..n_idle {
+        while self.tree.counts().n_idle > n_most {
             // A parent in memory goes after its children: a prompt that misses it finds them
             // no more.
             let Some(oldest) = self.tree.oldest(|tree, node| {
-                node.is_idle() && !node.children.iter().any(|&child| tree.get(child).is_held())
+                node.is_held()
+                    && node.is_free()
+                    && !node.children.iter().any(|&child| tree.get(child).is_held())
             }) else {
                 break;
             };
             if self.tree.get(oldest).is_written {
-                self.tree.get_mut(oldest).place = Place::Disk;
+                self.tree.put(oldest, Place::Disk);
             } else {
                 self.forget(oldest);
             }
@@ -234,7 +245,7 @@ impl PrefixCache {
         while self.disk.as_ref().is_some_and(Disk::is_over) {
             let Some(oldest) = self
                 .tree
-                .oldest(|_, node| node.is_written && node.children.is_empty() && !node.is_in_use())
+                .oldest(|_, node| node.is_written && node.children.is_empty() && node.is_free())
             else {
                 break;
             };
@@ -251,37 +262,18 @@ impl PrefixCache {
         }
     }
 
-    /// Returns the bytes in memory that no sequence holds.
-    pub(crate) fn n_bytes(&self) -> u64 {
-        let idle = self.tree.iter().filter(|(_, node)| node.is_idle());
-        idle.count() as u64 * self.block_bytes
+    /// Returns the bytes in memory that no sequence stands on.
+    pub(crate) const fn n_bytes(&self) -> u64 {
+        self.tree.counts().n_idle * self.block_bytes
     }
 
     /// Returns the tokens that are remembered.
-    pub(crate) fn n_tokens(&self) -> u64 {
-        let tokens = self.tree.iter().map(|(_, node)| node.tokens.len() as u64);
-        tokens.sum()
+    pub(crate) const fn n_tokens(&self) -> u64 {
+        self.tree.counts().n_tokens
     }
 
     /// Returns the disk below.
     pub(crate) const fn disk(&self) -> Option<&Disk> {
         self.disk.as_ref()
-    }
-}
-
-impl Node {
-    /// Whether only the tree holds the block.
-    fn is_idle(&self) -> bool {
-        matches!(&self.place, Place::Memory(block) if Arc::strong_count(block) == 1)
-    }
-
-    /// Whether a sequence, or the thread that writes files, holds the block.
-    fn is_in_use(&self) -> bool {
-        self.is_held() && !self.is_idle()
-    }
-
-    /// Whether the block lies in memory.
-    fn is_held(&self) -> bool {
-        matches!(self.place, Place::Memory(_))
     }
 }

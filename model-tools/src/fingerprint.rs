@@ -51,4 +51,25 @@ mod tests {
         }
         assert_ne!(of_bytes(bytes[..PIECE + 1000].to_vec(), 1), whole);
     }
+
+    #[test]
+    fn every_document_of_a_checkpoint_counts() {
+        let folder = tempfile::tempdir().unwrap();
+        let of_folder = || {
+            let file = ModelFile::open(folder.path()).unwrap();
+            fingerprint(&file, NonZeroUsize::MIN).unwrap()
+        };
+        let write = |name: &str, text: &str| {
+            std::fs::write(folder.path().join(name), text).unwrap();
+        };
+        let documents = ["config.json", "tokenizer.json", "chat_template.jinja"];
+        documents.iter().for_each(|name| write(name, "{}"));
+        let whole = of_folder();
+        for name in documents {
+            write(name, "{ }");
+            assert_ne!(of_folder(), whole, "{name}");
+            write(name, "{}");
+        }
+        assert_eq!(of_folder(), whole);
+    }
 }

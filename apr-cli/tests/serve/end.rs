@@ -71,6 +71,24 @@ fn who_takes_longer_is_told_so() {
 }
 
 #[test]
+fn a_request_has_no_longer_than_the_flag_says() {
+    let server = Server::start(&["-np", "1", "--request-timeout", "1", "--quiet"]);
+    let resting = server.n_files();
+    let endless = json!({
+        "messages": [{"role": "user", "content": "Speak"}],
+        "max_tokens": 100_000,
+        "ignore_eos": true,
+        "n": 64,
+    });
+    let late = server.post(CHAT, &endless);
+    assert_eq!(
+        (late.status, &late.json()["error"]["code"]),
+        (504, &json!("timeout"))
+    );
+    server.rest("a request that took too long", resting);
+}
+
+#[test]
 fn a_model_that_cannot_be_opened_ends_the_server() {
     let output = std::process::Command::new(env!("CARGO_BIN_EXE_apr"))
         .args(["serve", "--port", "0", "-m", "/no/such/model.gguf"])

@@ -5,9 +5,12 @@
 
 mod access;
 mod answers;
+mod apis;
 mod bad_bodies;
+mod bad_calls;
 mod bad_clients;
 mod bad_heads;
+mod cache;
 mod calls;
 mod end;
 mod forms;
@@ -15,4 +18,5 @@ mod models;
 mod round_trip;
 mod scores;
 mod server;
+mod still_engine;
 mod wire;

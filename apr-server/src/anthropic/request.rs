@@ -96,7 +96,7 @@ fn chat(fields: &mut Fields) -> Result<Chat, ApiError> {
         messages.push(Message::new("system", text_of(&system, "system")?));
     }
     let Value::Array(items) = fields.required("messages")? else {
-        return Err(ApiError::invalid("messages", "expected an array"));
+        return Err(ApiError::invalid("messages", "expected an array").code("invalid_type"));
     };
     if items.is_empty() {
         return Err(ApiError::invalid(

@@ -3,6 +3,7 @@
 use reply_parser::{FinishReason, Reply, ReplyEvent};
 use serde_json::{Map, Value, json};
 
+use super::error_json;
 use crate::{
     api_error::ApiError,
     completion::{Running, Update, Writer},
@@ -138,7 +139,7 @@ impl Writer for Lines {
     fn end(&mut self, _running: &Running, _out: &mut String) {}
 
     fn fail(&mut self, error: &ApiError, out: &mut String) {
-        write(&json!({"error": error.message()}), out);
+        write(&error_json(error), out);
     }
 
     /// Clients would take any line for an answer, and white space for none.

@@ -3,7 +3,6 @@
 use axum::{http::StatusCode, response::Response};
 use serde_json::{Value, json};
 
-use super::in_own_form;
 use crate::{
     api_error::ApiError,
     call::Call,
@@ -17,7 +16,7 @@ const LATEST: &str = ":latest";
 
 /// `GET /api/tags`
 pub(crate) async fn tags(call: Call) -> Result<Response, ApiError> {
-    in_own_form(call.app.loaded().map(|model| {
+    call.app.loaded().map(|model| {
         json_response(&json!({"models": [{
             "name": model.name(),
             "model": model.name(),
@@ -26,22 +25,11 @@ pub(crate) async fn tags(call: Call) -> Result<Response, ApiError> {
             "digest": model.facts.fingerprint,
             "details": details(model),
         }]}))
-    }))
+    })
 }
 
 /// `POST /api/show`
 pub(crate) async fn show(call: Call) -> Result<Response, ApiError> {
-    in_own_form(shown(call).await)
-}
-
-/// `GET /api/version`
-pub(crate) async fn version(_call: Call) -> Result<Response, ApiError> {
-    Ok(json_response(
-        &json!({"version": env!("CARGO_PKG_VERSION")}),
-    ))
-}
-
-async fn shown(call: Call) -> Result<Response, ApiError> {
     call.app.loaded()?;
     let (app, body) = call.json_of_any_type().await?;
     let model = app.loaded()?;
@@ -68,6 +56,13 @@ async fn shown(call: Call) -> Result<Response, ApiError> {
         },
         "capabilities": capabilities,
     })))
+}
+
+/// `GET /api/version`
+pub(crate) async fn version(_call: Call) -> Result<Response, ApiError> {
+    Ok(json_response(
+        &json!({"version": env!("CARGO_PKG_VERSION")}),
+    ))
 }
 
 fn details(model: &ServedModel) -> Value {

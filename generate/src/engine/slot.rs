@@ -56,15 +56,18 @@ impl Sink {
 }
 
 impl Slot {
-    /// Begins to work on a request, with what is remembered of its prompt. If it cannot be
-    /// worked on, its listener is told.
+    /// Begins to work on a request, with what is remembered of its prompt.
+    ///
+    /// # Errors
+    /// It cannot be worked on, which its listener has been told; where it stood among what is
+    /// remembered is returned.
     pub(super) fn begin(
         submission: Submission,
         mut cache: KvCache,
         found: Found,
         n_vocab: usize,
         n_embd: usize,
-    ) -> Option<Self> {
+    ) -> Result<Self, Cursor> {
         let Submission {
             id,
             request,
@@ -86,7 +89,7 @@ impl Slot {
             Ok(work) => work,
             Err(error) => {
                 sink.send(Event::Failed(error));
-                return None;
+                return Err(found.cursor);
             }
         };
         let n_prompt = request.prompt.len();
@@ -110,7 +113,7 @@ impl Slot {
             n_cached: found.len,
             miss: found.miss,
         });
-        Some(slot)
+        Ok(slot)
     }
 
     /// Returns whether nobody wants the answer any more.
@@ -266,6 +269,11 @@ impl Slot {
             let computed = &self.tokens[..self.cache.len()];
             prefixes.remember(&mut self.cursor, computed, &mut self.cache, tail);
         }
+    }
+
+    /// Leaves the place among what is remembered.
+    pub(super) fn leave(&mut self, prefixes: &mut PrefixCache) {
+        prefixes.leave(std::mem::take(&mut self.cursor));
     }
 
     /// Ends a request that nobody wants any more.

@@ -232,12 +232,16 @@ fn index(folder: &Path, shape: KvShape, tree: &mut Tree) -> io::Result<u64> {
     let mut by_beginning: HashMap<u128, Vec<(Vec<u32>, u64)>> = HashMap::new();
     let mut n_bytes = 0;
     for entry in fs::read_dir(folder)? {
-        let (entry, path) = entry.map(|entry| (entry.metadata(), entry.path()))?;
+        let (metadata, path) = entry.map(|entry| (entry.metadata(), entry.path()))?;
+        // What is no file is not ours, and opening a pipe could take for ever. What another
+        // server has removed meanwhile is nothing at all.
+        let Some(metadata) = metadata.ok().filter(fs::Metadata::is_file) else {
+            continue;
+        };
         let extension = path.extension().and_then(|extension| extension.to_str());
         match (extension, read_head(&path)) {
             (Some("kv"), Ok((beginning, tokens))) => {
                 let expected = (head_len(tokens.len()) + shape.block_bytes() + 16) as u64;
-                let metadata = entry?;
                 if metadata.len() == expected {
                     n_bytes += expected;
                     let written = metadata.modified()?.duration_since(UNIX_EPOCH);
@@ -245,10 +249,10 @@ fn index(folder: &Path, shape: KvShape, tree: &mut Tree) -> io::Result<u64> {
                     let blocks = by_beginning.entry(beginning).or_default();
                     blocks.push((tokens, written));
                 } else {
-                    fs::remove_file(path)?;
+                    clear_away(&path)?;
                 }
             }
-            (Some("kv" | "part"), _) => fs::remove_file(path)?,
+            (Some("kv" | "part"), _) => clear_away(&path)?,
             // Not ours.
             _ => {}
         }
@@ -267,10 +271,18 @@ fn index(folder: &Path, shape: KvShape, tree: &mut Tree) -> io::Result<u64> {
         for (tokens, _) in orphans {
             let name = format!("{:032x}.kv", super::tree::hash(beginning, &tokens));
             n_bytes -= (head_len(tokens.len()) + shape.block_bytes() + 16) as u64;
-            fs::remove_file(folder.join(name))?;
+            clear_away(&folder.join(name))?;
         }
     }
     Ok(n_bytes)
+}
+
+/// Removes a file, unless another server that has the same folder did it first.
+fn clear_away(path: &Path) -> io::Result<()> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        done => done,
+    }
 }
 
 /// Reads which block a file says that it holds.

@@ -198,10 +198,11 @@ fn the_disk_is_bounded_and_broken_files_are_cleared_away() {
     fs::write(model.join("00000000000000000000000000000000.kv"), b"no").unwrap();
     fs::write(model.join("1.77.part"), b"half").unwrap();
     fs::write(model.join("README"), b"not ours").unwrap();
+    fs::create_dir(model.join("1.kv")).unwrap();
     let engine = crate::many::engine(options(), Duration::ZERO);
     assert!(!model.join("00000000000000000000000000000000.kv").exists());
     assert!(!model.join("1.77.part").exists());
-    assert!(model.join("README").exists());
+    assert!(model.join("README").exists() && model.join("1.kv").exists());
     drop(engine);
 }
 
