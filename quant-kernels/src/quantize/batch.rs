@@ -157,18 +157,12 @@ pub(super) fn nearest<V: F32x16>(x: V, low: f32, high: f32) -> V {
     x.max(V::splat(low)).min(V::splat(high)).round()
 }
 
-/// Maps the weights of a sub-block, sixteen at a time, to integers from −128 to 255, and
-/// returns their lowest bytes.
+/// Returns the lowest bytes of integers from −128 to 255.
 #[inline(always)]
-pub(super) fn bytes<V: F32x16, const N: usize>(x: &[f32; N], code: impl Fn(V) -> V) -> [u8; N] {
+pub(super) fn bytes<V: F32x16>(integers: V) -> [u8; 16] {
     // Beside 1.5 · 2²³ the last bit of a float counts ones.
     const ONES: f32 = 12_582_912.0;
-    let mut bytes = [0; N];
-    for (x, bytes) in x.as_chunks().0.iter().zip(bytes.as_chunks_mut::<16>().0) {
-        let codes = array(code(V::load(x)).add(V::splat(ONES)));
-        *bytes = codes.map(|code| code.to_bits() as u8);
-    }
-    bytes
+    array(integers.add(V::splat(ONES))).map(|integer| integer.to_bits() as u8)
 }
 
 #[cfg(test)]
@@ -205,8 +199,8 @@ mod tests {
 
     #[test]
     fn integers_become_their_lowest_bytes() {
-        let x: [f32; 32] = std::array::from_fn(|i| 12.0 * i as f32 - 128.0);
+        let x: [f32; 16] = std::array::from_fn(|i| 25.0 * i as f32 - 128.0);
         let expected = x.map(|x| (x as i32 & 0xff) as u8);
-        assert_eq!(bytes::<Scalar16, 32>(&x, |x| x), expected);
+        assert_eq!(bytes(Scalar16::load(&x)), expected);
     }
 }

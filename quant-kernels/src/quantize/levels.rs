@@ -43,8 +43,8 @@ impl<const N: i32> Levels for Linear<N> {
     // 4 or 5 bits has a scale for itself, and gains little from more trials.
     const TRIALS: Trials = match N {
         ..=4 => trials(0.27, 5, 3),
-        ..=8 => trials(0.37, 3, 2),
-        ..=16 => trials(0.6, 3, 1),
+        5..=8 => trials(0.37, 3, 2),
+        9..=16 => trials(0.6, 3, 1),
         _ => trials(0.4, 9, 2),
     };
 
@@ -65,12 +65,12 @@ impl Levels for Iq4 {
 
     #[inline(always)]
     fn round<V: F32x16>(y: V) -> V {
-        climb(y, &IQ4_VALUES, f32::from(IQ4_VALUES[0]), |step| step)
+        climb(y, &IQ4_VALUES, f32::from(IQ4_VALUES[0]), None)
     }
 
     #[inline(always)]
     fn code<V: F32x16>(y: V) -> V {
-        climb(y, &IQ4_VALUES, 0.0, |_| 1.0)
+        climb(y, &IQ4_VALUES, 0.0, Some(1.0))
     }
 }
 
@@ -87,32 +87,27 @@ impl Levels for E2m1 {
 
     #[inline(always)]
     fn round<V: F32x16>(y: V) -> V {
-        let level = climb(y.max(negative(y)), magnitudes(), 0.0, |step| step);
+        let level = climb(y.max(negative(y)), magnitudes(), 0.0, None);
         y.pick(V::splat(0.0), negative(level), level)
     }
 
     #[inline(always)]
     fn code<V: F32x16>(y: V) -> V {
-        let code = climb(y.max(negative(y)), magnitudes(), 0.0, |_| 1.0);
+        let code = climb(y.max(negative(y)), magnitudes(), 0.0, Some(1.0));
         // Zero has no sign.
         negative(V::splat(0.5)).pick(y, code, code.add(V::splat(8.0)))
     }
 }
 
-/// Adds up `worth` of all steps of an ascending table whose middle is not above `y`, which
-/// needs no search and has no branches.
+/// Adds up all steps of an ascending table whose middle is not above `y`, or as often what
+/// each is `worth`: without a search and without branches.
 #[inline(always)]
-fn climb<V: F32x16, const K: usize>(
-    y: V,
-    values: &[i8; K],
-    start: f32,
-    worth: impl Fn(f32) -> f32,
-) -> V {
+fn climb<V: F32x16, const K: usize>(y: V, values: &[i8; K], start: f32, worth: Option<f32>) -> V {
     let mut sum = V::splat(start);
     for k in 1..K {
         let (below, above) = (f32::from(values[k - 1]), f32::from(values[k]));
         let middle = V::splat(0.5 * (below + above));
-        sum = sum.add(y.zero_below(middle, V::splat(worth(above - below))));
+        sum = sum.add(y.zero_below(middle, V::splat(worth.unwrap_or(above - below))));
     }
     sum
 }

@@ -87,7 +87,11 @@ pub(super) fn error<V: F32x16, L: Levels, const N: usize>(batch: &Batch<'_, V, N
 #[inline(always)]
 pub(super) fn codes<V: F32x16, L: Levels, const N: usize>(x: &[f32; N], inverse: f32) -> [u8; N] {
     let inverse = V::splat(inverse);
-    bytes::<V, N>(x, |x| L::code(x.mul(inverse)))
+    let mut codes = [0; N];
+    for (x, codes) in x.as_chunks().0.iter().zip(codes.as_chunks_mut().0) {
+        *codes = bytes(L::code(V::load(x).mul(inverse)));
+    }
+    codes
 }
 
 /// Returns Σpxl and Σpl² of the levels l that weights round to.
@@ -151,6 +155,7 @@ fn better_factor<V: F32x16, L: Levels, const N: usize, const S: usize>(
     let xl = totals::<V, S>(scale.mul(xl));
     let ll = totals::<V, S>(scale.mul(scale).mul(ll));
     let fitted = nonzero_halves(xl.div(ll));
-    let error = |d: V| totals::<V, S>(error::<V, L, N>(batch, d.mul(scale)));
-    error(fitted).pick(error(d), fitted, d)
+    let before = totals::<V, S>(error::<V, L, N>(batch, d.mul(scale)));
+    let after = totals::<V, S>(error::<V, L, N>(batch, fitted.mul(scale)));
+    after.pick(before, fitted, d)
 }
