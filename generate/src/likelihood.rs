@@ -2,7 +2,7 @@
 //!
 //! A question and its possible answers are one context with several continuations. The
 //! context is computed once, and continuations that differ in their last token alone share
-//! all of their passes. A text that has no context is cut into windows, as EleutherAI's
+//! all of their passes. A text that has no context is cut into windows, as
 //! lm-evaluation-harness cuts it for its rolling likelihoods, so that the figures are its own.
 
 use std::ops::Range;

@@ -4,7 +4,7 @@
 //! how likely those are, an [`Outcome`] what that says about the item, and [`Tally`] what all
 //! outcomes say about the model.
 //!
-//! Requests and measures are those of EleutherAI's lm-evaluation-harness, so that figures may
+//! Requests and measures are those of lm-evaluation-harness, so that figures may
 //! be set beside its own: where a context ends and a continuation begins (`_encode_pair` in
 //! `lm_eval/api/model.py`), what is counted as right (`process_results` in
 //! `lm_eval/api/task.py`), how that is summed up (`lm_eval/api/metrics.py`). Where the harness

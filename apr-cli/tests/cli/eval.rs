@@ -37,7 +37,22 @@ fn measures_are_those_that_the_harness_finds() {
     let continuations = json(&["eval", "-q", "--json", CONTINUATIONS]);
     let texts = json(&["eval", "-q", "--json", TEXTS]);
     let found = [&choices, &continuations, &texts].map(measures).concat();
-    let expected = [("grammar", "acc", 0.0)];
+    let expected = [
+        ("grammar", "acc", 4.0 / 6.0),
+        ("grammar", "acc_norm", 5.0 / 6.0),
+        ("grammar", "acc_bytes", 5.0 / 6.0),
+        ("speaker", "acc", 1.0),
+        ("speaker", "acc_norm", 4.0 / 6.0),
+        ("speaker", "acc_bytes", 4.0 / 6.0),
+        ("all", "acc", 10.0 / 12.0),
+        ("all", "acc_norm", 9.0 / 12.0),
+        ("all", "acc_bytes", 9.0 / 12.0),
+        ("eval__continuations", "acc", 0.25),
+        ("eval__continuations", "perplexity", 742_378.144_014_857_1),
+        ("eval__texts", "word_perplexity", 503_963.026_895_188_9),
+        ("eval__texts", "byte_perplexity", 13.387_010_663_128_768),
+        ("eval__texts", "bits_per_byte", 3.742_761_935_836_385),
+    ];
     assert_eq!(found.len(), expected.len(), "{found:?}");
     for (found, expected) in found.iter().zip(expected) {
         assert_eq!((found.0, found.1), (expected.0, expected.1));

@@ -1,4 +1,4 @@
-//! EleutherAI's lm-evaluation-harness against the server, item by item beside `apr eval`.
+//! lm-evaluation-harness against the server, item by item beside `apr eval`.
 
 use std::process::Command;
 
