@@ -108,7 +108,11 @@ impl Perplexity {
     /// # Errors
     /// The logits are unusable, or the token is not one of them.
     pub fn push(&mut self, scored: &Scored<'_>) -> Result<(), GenerateError> {
-        let nll = -logprob(&LogSoftmax::new(scored.logits)?, scored)?;
+        let nll = -logprob(
+            &LogSoftmax::new(scored.logits)?,
+            scored.token,
+            scored.logits.len(),
+        )?;
         self.n_tokens += 1;
         self.nll_sum += nll;
         self.nll_squares += nll * nll;
@@ -195,14 +199,17 @@ impl Divergence {
     }
 }
 
-fn logprob(table: &LogSoftmax<'_>, scored: &Scored<'_>) -> Result<f64, GenerateError> {
-    table
-        .logprob(scored.token)
-        .ok_or(GenerateError::TokenOutOfRange {
-            token: scored.token,
-            position: 0,
-            n_vocab: scored.logits.len(),
-        })
+/// Returns the log probability of a token, which must be one of the vocabulary's.
+pub(crate) fn logprob(
+    table: &LogSoftmax<'_>,
+    token: u32,
+    n_vocab: usize,
+) -> Result<f64, GenerateError> {
+    table.logprob(token).ok_or(GenerateError::TokenOutOfRange {
+        token,
+        position: 0,
+        n_vocab,
+    })
 }
 
 #[cfg(test)]

@@ -215,7 +215,7 @@ impl<'m> Sequence<'m> {
 
     /// Cuts the sequence to what it shares with `prompt`, leaving at least the last token of
     /// the prompt to be computed, and returns the number of tokens kept.
-    fn keep_common(&mut self, prompt: &[u32]) -> usize {
+    pub(crate) fn keep_common(&mut self, prompt: &[u32]) -> usize {
         let pairs = self.tokens.iter().zip(prompt);
         let n_common = pairs.take_while(|(cached, token)| cached == token).count();
         let n_kept = n_common.min(prompt.len() - 1);

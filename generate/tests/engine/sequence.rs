@@ -119,6 +119,43 @@ fn visited_logits_are_those_of_each_prefix() {
 }
 
 #[test]
+fn continuations_are_as_likely_as_their_tokens_and_share_what_they_can() {
+    let cancel = CancelFlag::new();
+    let context = &PROMPT[..4];
+    let continuations: [&[u32]; 5] = [&[7, 8], &[7, 9, 10], &[7, 30], &[], &[7, 9, 11]];
+    let mut s = sequence(32, 2);
+    let scores = s.likelihoods(context, &continuations, &cancel).unwrap();
+    for (continuation, found) in continuations.into_iter().zip(&scores.likelihoods) {
+        let (mut logprob, mut is_greedy) = (0.0, true);
+        let mut fresh = sequence(32, 512);
+        for (idx, &token) in continuation.iter().enumerate() {
+            let before = [context, &continuation[..idx]].concat();
+            fresh.prefill(&before, &cancel, &mut |_| ()).unwrap();
+            let table = sampler::LogSoftmax::new(fresh.logits()).unwrap();
+            logprob += table.logprob(token).unwrap();
+            is_greedy &= table.top(1)[0].id == token;
+        }
+        assert_eq!(found.logprob.to_bits(), f64::to_bits(logprob));
+        assert_eq!(
+            (found.is_greedy, found.n_tokens),
+            (is_greedy, continuation.len())
+        );
+    }
+    // The context with the first token, and once more the context's last token with two.
+    let expected = Prefill {
+        n_cached: 3,
+        n_computed: 5 + 3,
+    };
+    assert_eq!(scores.work, expected);
+
+    let too_long = [9; 30];
+    let error = s.likelihoods(context, &[&too_long], &cancel).unwrap_err();
+    assert!(error.to_string().contains("33 tokens"), "{error}");
+    let error = s.likelihoods(&[], &[&[1]], &cancel).unwrap_err();
+    assert!(matches!(error, GenerateError::EmptyPrompt));
+}
+
+#[test]
 fn windows_score_their_second_half() {
     let text: Vec<u32> = (0..27).collect();
     let windows = Windows {
