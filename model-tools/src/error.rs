@@ -51,6 +51,14 @@ pub enum ToolError {
         /// The type that was planned.
         to: QuantType,
     },
+    /// A line is no item of an evaluation.
+    #[error("line {line}: {what}")]
+    EvalItem {
+        /// Its number, from 1.
+        line: usize,
+        /// What is wrong with it.
+        what: String,
+    },
     /// An importance matrix is none, or one for another model.
     #[error("importance of `{name}`: {reason}")]
     Importance {

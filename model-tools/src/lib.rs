@@ -22,11 +22,16 @@
 //! [`RoutingSums`] counts them as passes show their layers, [`LayerRouting`] measures a layer,
 //! [`RoutingSums::coverage`] says what the hottest would take in memory, and [`HeatMap`] draws
 //! all of them.
+//!
+//! # How good a model is
+//!
+//! [`eval`] asks it questions whose answers are known, as lm-evaluation-harness does.
 
 #![forbid(unsafe_code)]
 
 mod card;
 mod error;
+pub mod eval;
 mod from_checkpoint;
 mod importance;
 mod naming;
