@@ -12,9 +12,9 @@ use quant_kernels::{Isa, KvType};
 use crate::{
     bench::BenchArgs, chat::ChatArgs, completions::CompletionsArgs, convert::ConvertArgs,
     detokenize::DetokenizeArgs, doctor::DoctorArgs, engine::usable_threads, error::Error,
-    imatrix::ImatrixArgs, inspect::InspectArgs, logits::LogitsArgs, perplexity::PerplexityArgs,
-    quantize::QuantizeArgs, run::RunArgs, serve::ServeArgs, tokenize::TokenizeArgs,
-    trace::TraceArgs, verify::VerifyArgs,
+    eval::EvalArgs, imatrix::ImatrixArgs, inspect::InspectArgs, logits::LogitsArgs,
+    perplexity::PerplexityArgs, quantize::QuantizeArgs, run::RunArgs, serve::ServeArgs,
+    tokenize::TokenizeArgs, trace::TraceArgs, verify::VerifyArgs,
 };
 
 /// Run Qwen3-MoE models on a CPU: fast, exact, and with a model built in.
@@ -50,6 +50,8 @@ pub(crate) enum Command {
     Logits(LogitsArgs),
     /// Measure how well a model foretells a text
     Perplexity(PerplexityArgs),
+    /// Measure how good a model is at questions whose answers are known
+    Eval(EvalArgs),
     /// Show which experts a text goes to, as figures and as a heat map
     Trace(TraceArgs),
     /// Measure speed

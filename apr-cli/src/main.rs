@@ -36,6 +36,7 @@ mod completions;
 mod convert;
 mod detokenize;
 mod doctor;
+mod eval;
 mod imatrix;
 mod inspect;
 mod logits;
@@ -111,6 +112,7 @@ fn dispatch(command: Command) -> Result<(), Error> {
         Command::Inspect(args) => inspect::run(&args),
         Command::Logits(args) => logits::run(&args),
         Command::Perplexity(args) => perplexity::run(&args),
+        Command::Eval(args) => eval::run(&args),
         Command::Trace(args) => trace::run(&args),
         Command::Bench(args) => bench::run(&args),
         Command::Imatrix(args) => imatrix::run(&args),

@@ -5,6 +5,7 @@ mod chat;
 mod checkpoint;
 mod convert;
 mod errors;
+mod eval;
 mod files;
 mod grammar;
 mod measure;

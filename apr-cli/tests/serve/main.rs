@@ -9,5 +9,6 @@ mod bad_bodies;
 mod bad_clients;
 mod bad_heads;
 mod end;
+mod scores;
 mod server;
 mod wire;
