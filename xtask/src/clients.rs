@@ -4,6 +4,8 @@
 //! The clients are installed into a virtual environment under `target/`, in the versions that
 //! `requirements.txt` names, and stay there for the next time.
 
+mod harness;
+
 use std::{
     fs,
     io::{self, BufRead, BufReader},
@@ -13,16 +15,24 @@ use std::{
 
 use crate::{error::TaskError, workspace::Workspace};
 
+/// Flags of the task.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    /// Instead compare lm-evaluation-harness with `apr eval`; it takes 760 MB to install
+    #[arg(long)]
+    harness: bool,
+}
+
 const FOLDER: &str = "apr-server/tests/clients";
 const ENVIRONMENT: &str = "target/clients";
 
-pub(crate) fn run(workspace: &Workspace) -> Result<(), TaskError> {
-    let python = environment(workspace)?;
-    wait_for(
-        workspace.cargo(&["build", "--package", "apr-cli"]),
-        "cargo build",
-    )?;
-    let mut server = Server::start(&workspace.path("target/debug/apr"))?;
+pub(crate) fn run(workspace: &Workspace, args: &Args) -> Result<(), TaskError> {
+    if args.harness {
+        return harness::run(workspace);
+    }
+    let python = environment(workspace, FOLDER, ENVIRONMENT)?;
+    let program = build(workspace)?;
+    let mut server = Server::start(&program)?;
     let url = server.url()?;
     let mut script = Command::new(&python);
     script
@@ -31,11 +41,18 @@ pub(crate) fn run(workspace: &Workspace) -> Result<(), TaskError> {
     wait_for(script, "clients.py")
 }
 
-/// Returns the interpreter of the virtual environment, which is made if its packages are not
-/// those that are asked for.
-fn environment(workspace: &Workspace) -> Result<PathBuf, TaskError> {
-    let folder = workspace.path(ENVIRONMENT);
-    let wanted = workspace.path(FOLDER).join("requirements.txt");
+/// Builds the program and returns where it is.
+fn build(workspace: &Workspace) -> Result<PathBuf, TaskError> {
+    let build = workspace.cargo(&["build", "--package", "apr-cli"]);
+    wait_for(build, "cargo build")?;
+    Ok(workspace.path("target/debug/apr"))
+}
+
+/// Returns the interpreter of a virtual environment, which is made if its packages are not
+/// those that the folder of a test asks for.
+fn environment(workspace: &Workspace, test: &str, environment: &str) -> Result<PathBuf, TaskError> {
+    let folder = workspace.path(environment);
+    let wanted = workspace.path(test).join("requirements.txt");
     let installed = folder.join("requirements.txt");
     let python = folder.join("bin/python");
     let is_current = fs::read(&installed).ok() == fs::read(&wanted).ok();

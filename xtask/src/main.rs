@@ -34,7 +34,7 @@ enum Task {
     /// Check the rules of the repository that compilers do not know
     Tidy,
     /// Ask the server as the official Python clients do
-    Clients,
+    Clients(clients::Args),
     /// Write a synthetic Qwen3-MoE model
     SynthModel(synth_model::Args),
     /// Compare the speed with llama.cpp and `ik_llama.cpp`
@@ -49,7 +49,9 @@ fn main() -> ExitCode {
     let result = match Args::parse().task {
         Task::Ci => Workspace::find().and_then(|workspace| ci::run(&workspace)),
         Task::Tidy => Workspace::find().and_then(|workspace| tidy::run(&workspace)),
-        Task::Clients => Workspace::find().and_then(|workspace| clients::run(&workspace)),
+        Task::Clients(args) => {
+            Workspace::find().and_then(|workspace| clients::run(&workspace, &args))
+        }
         Task::SynthModel(args) => synth_model::run(&args),
         Task::Bench(args) => bench::run(&args),
         Task::Load(args) => Workspace::find().and_then(|workspace| load::run(&workspace, &args)),
