@@ -145,7 +145,8 @@ impl Api {
 
 /// Returns the last thing that a stream said: an event of server-sent ones, or a line.
 pub(crate) fn last_word(response: &Response) -> Value {
-    let line = response.body.trim_end().lines().last().unwrap_or_default();
+    let mut lines = response.body.trim_end().lines();
+    let line = lines.next_back().unwrap_or_default();
     let data = line.strip_prefix("data: ").unwrap_or(line);
     serde_json::from_str(data).unwrap_or_else(|error| panic!("{error}: {}", response.body))
 }

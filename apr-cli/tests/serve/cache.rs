@@ -5,7 +5,10 @@ use std::{io::Read, path::Path};
 
 use serde_json::{Value, json};
 
-use crate::{server::Server, wire::post};
+use crate::{
+    server::Server,
+    wire::{post, send},
+};
 
 const CHAT: &str = "/v1/chat/completions";
 /// Tokens of an answer.
@@ -158,7 +161,7 @@ fn hang_up(server: &Server, messages: &[Value]) -> u64 {
     let more = json!({"stream": true, "return_progress": true});
     let mut stream = server.connect();
     let request = post(CHAT, body(messages, &more).to_string().as_bytes());
-    std::io::Write::write_all(&mut stream, &request).unwrap();
+    send(&mut stream, &request);
     let mut said = String::new();
     loop {
         let mut piece = [0; 512];
@@ -168,8 +171,8 @@ fn hang_up(server: &Server, messages: &[Value]) -> u64 {
         let whole = said.rsplit_once("\n\n").map_or("", |(whole, _)| whole);
         let chunks = whole.lines().filter_map(|line| line.strip_prefix("data: "));
         let chunks = chunks.filter_map(|data| serde_json::from_str::<Value>(data).ok());
-        let done = chunks.filter_map(|chunk| chunk["prompt_progress"]["processed"].as_u64());
-        if let Some(n_done) = done.last().filter(|&n_done| n_done > 0) {
+        let mut done = chunks.filter_map(|chunk| chunk["prompt_progress"]["processed"].as_u64());
+        if let Some(n_done) = done.next_back().filter(|&n_done| n_done > 0) {
             return n_done;
         }
     }
