@@ -167,7 +167,6 @@ fn model_code(error: &ModelError) -> u8 {
     match error {
         ModelError::NotFound { .. }
         | ModelError::PermissionDenied { .. }
-        | ModelError::IsDirectory { .. }
         | ModelError::NotRegular { .. }
         | ModelError::Kind { .. }
         | ModelError::Io { .. } => SYSTEM,
@@ -232,6 +231,13 @@ mod tests {
             (Error::usage("no prompt"), 2),
             (Error::input("stdin", "no UTF-8"), 3),
             (ModelError::Empty { path }.into(), 3),
+            (
+                ModelError::IsDirectory {
+                    path: "folder".into(),
+                }
+                .into(),
+                3,
+            ),
             (
                 ModelError::NotFound {
                     path: "x.gguf".into(),

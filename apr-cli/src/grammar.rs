@@ -3,13 +3,14 @@
 use std::path::PathBuf;
 
 use clap::{ArgMatches, Args, FromArgMatches};
-use generate::{GrammarGuide, Guide, grammar_vocabulary};
+use generate::{FinishReason, GrammarGuide, Guide, grammar_vocabulary};
 use sampler::{Grammar, GrammarSource};
 
 use crate::{
     engine::Engine,
     error::Error,
     input::{chosen, read_text},
+    terminal,
 };
 
 /// What the answer is held to, and by which flag. A flag counts before any environment
@@ -136,8 +137,21 @@ impl GrammarArgs {
         let n_vocab = engine.model.config().n_vocab;
         let vocabulary = grammar_vocabulary(engine.tokenizer.clone(), n_vocab);
         let grammar = Grammar::compile(&source, &vocabulary);
-        let grammar = grammar.map_err(|error| Error::usage(format!("{flag}: {error}")))?;
+        let grammar = grammar.map_err(|error| {
+            let error = error.to_string();
+            // The flag has said it.
+            let what = error.strip_prefix("choice: ").unwrap_or(&error);
+            Error::usage(format!("{flag}: {what}"))
+        })?;
         Ok(Some(Box::new(GrammarGuide::new(&grammar))))
+    }
+
+    /// Says that an answer may not have its form, if it was not the form that ended it.
+    pub(crate) fn note_end(&self, reason: FinishReason) {
+        let is_cut = matches!(reason, FinishReason::Length | FinishReason::ContextFull);
+        if is_cut && !matches!(self, Self::Absent) {
+            terminal::say("note: the answer was cut off, so its form may be incomplete");
+        }
     }
 
     fn source(&self) -> Result<Option<(&'static str, GrammarSource)>, Error> {

@@ -167,6 +167,7 @@ pub(crate) fn run(args: &RunArgs) -> Result<(), Error> {
         output.line("")?;
     }
     if !args.quiet.quiet {
+        args.grammar.note_end(continuation.reason);
         report_end(continuation.reason, &timing, sequence.n_ctx());
     }
     match continuation.reason {

@@ -125,6 +125,7 @@ struct LimitArgs {
         env = "APR_REQUEST_TIMEOUT",
         default_value_t = 0
     )]
+    #[arg(value_parser = seconds_or_none)]
     request_timeout: u64,
     /// The longest body of a request
     #[arg(long, value_name = "MIB", env = "APR_MAX_BODY", default_value_t = 8)]
@@ -141,6 +142,7 @@ struct LimitArgs {
     max_connections: usize,
     /// Seconds that running requests have after SIGTERM or Ctrl-C
     #[arg(long, value_name = "SECONDS", env = "APR_GRACE", default_value_t = 30)]
+    #[arg(value_parser = seconds_or_none)]
     grace: u64,
 }
 
@@ -179,7 +181,7 @@ pub(crate) fn run(args: &ServeArgs) -> Result<(), Error> {
     let (stop, stopped) = shutdown::switch();
     thread::scope(|scope| {
         let http = scope.spawn(|| server.run(listener, shutdown::requested(stopped)));
-        let served = args.serve(&server, &http);
+        let served = args.serve(&server);
         // If the model could not be opened, the server has nothing to wait for.
         drop(stop);
         let ran = http
@@ -191,6 +193,15 @@ pub(crate) fn run(args: &ServeArgs) -> Result<(), Error> {
 
 impl ServeArgs {
     fn config(&self) -> Result<Config, Error> {
+        let batch_len = self.context.cache.batch_size.unwrap_or(BATCH_LEN);
+        if batch_len < self.parallel {
+            let message = format!(
+                "--batch-size: expected at least one token for each of {} requests, see \
+                 --parallel, found {batch_len}",
+                self.parallel
+            );
+            return Err(Error::usage(message));
+        }
         let limits = &self.limits;
         let mut config = Config {
             max_body_bytes: usize::try_from(limits.max_body * MIB).unwrap_or(usize::MAX),
@@ -220,11 +231,7 @@ impl ServeArgs {
     }
 
     /// Opens the model and works until the server has come to its end.
-    fn serve<T>(
-        &self,
-        server: &Server,
-        http: &thread::ScopedJoinHandle<'_, T>,
-    ) -> Result<(), Error> {
+    fn serve(&self, server: &Server) -> Result<(), Error> {
         let begin = Instant::now();
         let source = Source::open(&self.model)?;
         let engine = source.engine(&self.cpu, self.quiet)?;
@@ -249,10 +256,6 @@ impl ServeArgs {
         let mut batches = BatchEngine::new(&cpu, &model, &tokenizer, options, clock)?;
         let served = ServedModel::new(batches.handle(), Arc::clone(&tokenizer), facts)?;
         server.set_model(served);
-        if http.is_finished() {
-            // It stopped while the model was being opened.
-            batches.handle().drain();
-        }
         if !self.quiet.quiet {
             terminal::say(format_args!(
                 "ready after {:.1} s",
@@ -281,7 +284,7 @@ impl ServeArgs {
             n_ctx: state.n_ctx,
             keys: state.keys,
             values: state.values,
-            batch_len: state.batch_len.max(self.parallel),
+            batch_len: state.batch_len,
             step_time: STEP_TIME,
             cache_bytes,
             disk,
@@ -332,10 +335,18 @@ fn count(text: &str, most: usize) -> Result<usize, String> {
 }
 
 fn seconds(text: &str) -> Result<u64, String> {
+    seconds_from(1, text)
+}
+
+fn seconds_or_none(text: &str) -> Result<u64, String> {
+    seconds_from(0, text)
+}
+
+fn seconds_from(least: u64, text: &str) -> Result<u64, String> {
     const DAY: u64 = 24 * 60 * 60;
     match text.parse() {
-        Ok(n) if (1..=DAY).contains(&n) => Ok(n),
-        _ => Err(format!("expected 1 to {DAY} seconds")),
+        Ok(n) if (least..=DAY).contains(&n) => Ok(n),
+        _ => Err(format!("expected {least} to {DAY} seconds")),
     }
 }
 

@@ -13,7 +13,8 @@ use serde_json::{Value, json};
 use self::{blocks::Blocks, request::Request};
 use crate::{
     api_error::ApiError,
-    call::{Call, blocking, reading},
+    app::App,
+    call::Call,
     completion::{Running, Update, stream},
     openai::check_queue,
     routes::json as json_response,
@@ -22,8 +23,8 @@ use crate::{
 /// `POST /v1/messages`
 pub(crate) async fn messages(call: Call) -> Result<Response, ApiError> {
     check_queue(&call.app)?;
-    let (app, body) = call.json().await?;
-    let request = reading(&app, body, Request::read).await?;
+    let read = |body, app: &App| Request::read(body, app.model()?);
+    let (app, request) = call.read(read).await?;
     let Request {
         job,
         is_streamed,
@@ -43,8 +44,8 @@ pub(crate) async fn messages(call: Call) -> Result<Response, ApiError> {
 /// `POST /v1/messages/count_tokens`
 pub(crate) async fn count_tokens(call: Call) -> Result<Response, ApiError> {
     call.app.loaded()?;
-    let (app, body) = call.json().await?;
-    let n_tokens = blocking(move || request::count(body, app.loaded()?)).await?;
+    let count = |body, app: &App| request::count(body, app.loaded()?);
+    let (_, n_tokens) = call.read(count).await?;
     Ok(json_response(&json!({"input_tokens": n_tokens})))
 }
 

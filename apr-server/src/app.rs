@@ -5,11 +5,12 @@ use std::sync::{
     atomic::{AtomicUsize, Ordering},
 };
 
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 
 use crate::{api_error::ApiError, config::Config, metrics::Metrics, model::ServedModel};
 
-/// Bytes of all bodies being read at a time, in bodies of the greatest length.
+/// Bytes of all bodies being read at a time, and of the trees of small ones, in bodies of the
+/// greatest length.
 const BODIES_AT_A_TIME: usize = 8;
 
 /// Requests at a time that may be compiling grammars. There are more threads that read requests,
@@ -38,6 +39,8 @@ pub(crate) struct App {
     active: watch::Sender<usize>,
     body_bytes: AtomicUsize,
     pub(crate) compiling: Arc<Semaphore>,
+    /// Has a place for one.
+    pub(crate) large_bodies: Arc<Semaphore>,
 }
 
 /// A completion that has not ended.
@@ -61,12 +64,24 @@ impl App {
             active: watch::channel(0).0,
             body_bytes: AtomicUsize::new(0),
             compiling: Arc::new(Semaphore::new(COMPILING_AT_A_TIME)),
+            large_bodies: Arc::new(Semaphore::new(1)),
         }
     }
 
     /// Begins to serve a model. Only the first one counts.
     pub(crate) fn set_model(&self, model: ServedModel) {
         let _ = self.model.set(model);
+        // Either this sees the end, or who ends sees the model.
+        if self.phase() == Phase::Ending {
+            self.drain();
+        }
+    }
+
+    /// Tells the engine of the model, if there is one, to take no more requests.
+    pub(crate) fn drain(&self) {
+        if let Some(model) = self.model.get() {
+            model.engine.drain();
+        }
     }
 
     /// Returns the model for looking at.
@@ -123,6 +138,12 @@ impl App {
             app: Arc::clone(self),
             n: 0,
         }
+    }
+
+    /// Waits for one of some places.
+    pub(crate) async fn turn(places: &Arc<Semaphore>) -> Option<OwnedSemaphorePermit> {
+        // They are never closed.
+        Arc::clone(places).acquire_owned().await.ok()
     }
 }
 

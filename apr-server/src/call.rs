@@ -1,6 +1,6 @@
 //! A request on its way to a handler, and the reading of its body.
 
-use std::{sync::Arc, time::Duration};
+use std::{sync::Arc, thread};
 
 use axum::{
     body::{Body, Bytes},
@@ -8,12 +8,17 @@ use axum::{
 };
 use http_body_util::BodyExt;
 use serde_json::Value;
+use tokio::sync::oneshot;
 
-use crate::{api_error::ApiError, app::App, fields, model::ServedModel};
+use crate::{
+    api_error::ApiError,
+    app::{App, BodyBytes},
+    fields, tree_size,
+};
 
-/// How long the rest of a body that is too long is read, so that its sender sees the answer
-/// instead of a broken connection.
-const PATIENCE: Duration = Duration::from_secs(2);
+/// Bodies that have more bytes, or take more as a tree, are read one after the other: they take
+/// memory one at a time, and small ones need not wait for them.
+const LARGE: usize = 1 << 20;
 
 /// A request.
 #[derive(Debug)]
@@ -24,18 +29,25 @@ pub(crate) struct Call {
 }
 
 impl Call {
-    /// Reads the body as JSON.
-    pub(crate) async fn json(self) -> Result<(Arc<App>, Value), ApiError> {
+    /// Reads the body as JSON, and makes of it what `make` makes.
+    pub(crate) async fn read<T: Send + 'static>(
+        self,
+        make: impl FnOnce(Value, &App) -> Result<T, ApiError> + Send + 'static,
+    ) -> Result<(Arc<App>, T), ApiError> {
         if !is_json(&self.parts.headers) {
             let message = "expected the content type application/json";
             let status = StatusCode::UNSUPPORTED_MEDIA_TYPE;
             return Err(ApiError::new(status, message).code("unsupported_media_type"));
         }
-        self.json_of_any_type().await
+        self.read_of_any_type(make).await
     }
 
-    /// Reads the body as JSON whatever it says it is.
-    pub(crate) async fn json_of_any_type(self) -> Result<(Arc<App>, Value), ApiError> {
+    /// Reads the body as JSON whatever it says it is. Its values live only while they are made
+    /// into something else, beside the threads for input and output.
+    pub(crate) async fn read_of_any_type<T: Send + 'static>(
+        self,
+        make: impl FnOnce(Value, &App) -> Result<T, ApiError> + Send + 'static,
+    ) -> Result<(Arc<App>, T), ApiError> {
         let app = Arc::clone(&self.app);
         let limit = app.config.io_timeout;
         let read = tokio::time::timeout(limit, read(&app, &self.parts.headers, self.body)).await;
@@ -48,37 +60,85 @@ impl Call {
                     header::HeaderValue::from_static("close"),
                 )
         })??;
-        let value = blocking(move || fields::parse(&bytes)).await?;
-        drop(held);
-        Ok((app, value))
+        let n_tree = match bytes.len() {
+            0..=LARGE => tree_size::n_bytes(&bytes),
+            n => n,
+        };
+        let made = match n_tree {
+            0..=LARGE => small(&app, bytes, n_tree, held, make).await,
+            _ => large(&app, bytes, held, make).await,
+        };
+        Ok((app, made?))
     }
 }
 
-/// Does work that takes a while on a thread beside those for input and output.
-pub(crate) async fn blocking<T: Send + 'static>(
-    work: impl FnOnce() -> Result<T, ApiError> + Send + 'static,
-) -> Result<T, ApiError> {
-    let done = tokio::task::spawn_blocking(work).await;
-    done.unwrap_or_else(|_| Err(ApiError::internal("the request could not be read")))
-}
-
-/// Reads a request. Many that bring tools or a form of the answer wait for each other.
-pub(crate) async fn reading<T: Send + 'static>(
+/// Reads a body beside others. Many that bring tools or a form of the answer wait for each
+/// other.
+async fn small<T: Send + 'static>(
     app: &Arc<App>,
-    body: Value,
-    read: impl FnOnce(Value, &ServedModel) -> Result<T, ApiError> + Send + 'static,
+    bytes: Vec<u8>,
+    n_tree: usize,
+    mut held: BodyBytes,
+    make: impl FnOnce(Value, &App) -> Result<T, ApiError> + Send + 'static,
 ) -> Result<T, ApiError> {
-    let turn = match may_have_grammar(&body) {
-        true => Arc::clone(&app.compiling).acquire_owned().await.ok(),
+    held.add(n_tree)?;
+    let value = blocking(move || fields::parse(&bytes)).await?;
+    let turn = match may_have_grammar(&value) {
+        true => App::turn(&app.compiling).await,
         false => None,
     };
     let app = Arc::clone(app);
     blocking(move || {
         // It is this work's turn even if its client does not wait for it.
-        let _turn = turn;
-        read(body, app.model()?)
+        let _until_it_is_made = (held, turn);
+        make(value, &app)
     })
     .await
+}
+
+/// Reads a body when no other large one is being read, on a thread of its own: the system's
+/// allocator keeps for each thread what it once took, and gives it back when the thread ends.
+async fn large<T: Send + 'static>(
+    app: &Arc<App>,
+    bytes: Vec<u8>,
+    held: BodyBytes,
+    make: impl FnOnce(Value, &App) -> Result<T, ApiError> + Send + 'static,
+) -> Result<T, ApiError> {
+    let turns = (
+        App::turn(&app.large_bodies).await,
+        App::turn(&app.compiling).await,
+    );
+    let app = Arc::clone(app);
+    let work = move || {
+        let _until_it_is_made = (held, turns);
+        if !tree_size::is_bearable(&bytes) {
+            return Err(too_many_values());
+        }
+        let value = fields::parse(&bytes)?;
+        drop(bytes);
+        make(value, &app)
+    };
+    let (sender, done) = oneshot::channel();
+    let thread = thread::Builder::new()
+        .name("apr-body".to_owned())
+        // Who waited may be gone.
+        .spawn(move || drop(sender.send(work())));
+    match thread {
+        Ok(_) => done.await.unwrap_or_else(|_| Err(unreadable())),
+        Err(_) => Err(unreadable()),
+    }
+}
+
+/// Does work that takes a while on a thread beside those for input and output.
+async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, ApiError> + Send + 'static,
+) -> Result<T, ApiError> {
+    let done = tokio::task::spawn_blocking(work).await;
+    done.unwrap_or_else(|_| Err(unreadable()))
+}
+
+fn unreadable() -> ApiError {
+    ApiError::internal("the request could not be read")
 }
 
 /// Whether a request has a field that may bring a grammar. Ollama's options may be among them.
@@ -101,13 +161,12 @@ async fn read(
     app: &Arc<App>,
     headers: &HeaderMap,
     mut body: Body,
-) -> Result<(Vec<u8>, crate::app::BodyBytes), ApiError> {
+) -> Result<(Vec<u8>, BodyBytes), ApiError> {
     let most = app.config.max_body_bytes;
     let announced = headers
         .get(header::CONTENT_LENGTH)
         .and_then(|value| value.to_str().ok()?.parse::<u64>().ok());
     if announced.is_some_and(|n| n > most as u64) {
-        discard(body).await;
         return Err(too_large(most));
     }
     let mut held = app.body();
@@ -119,8 +178,6 @@ async fn read(
         })?;
         let data: Bytes = frame.into_data().unwrap_or_default();
         if bytes.len() + data.len() > most {
-            drop((bytes, held));
-            discard(body).await;
             return Err(too_large(most));
         }
         held.add(data.len())?;
@@ -129,14 +186,14 @@ async fn read(
     Ok((bytes, held))
 }
 
-async fn discard(mut body: Body) {
-    let all = async { while let Some(Ok(_)) = body.frame().await {} };
-    let _ = tokio::time::timeout(PATIENCE, all).await;
-}
-
 fn too_large(most: usize) -> ApiError {
     let message = format!("the body is longer than {most} bytes");
     ApiError::new(StatusCode::PAYLOAD_TOO_LARGE, message).code("body_too_large")
+}
+
+fn too_many_values() -> ApiError {
+    let message = "the body has too many values: lists, objects, names and numbers";
+    ApiError::new(StatusCode::PAYLOAD_TOO_LARGE, message).code("too_many_values")
 }
 
 fn is_json(headers: &HeaderMap) -> bool {

@@ -1,16 +1,18 @@
 //! Reading a JSON object field by field, so that every error names the field.
 //!
 //! A field is taken out when it is read. What is left at the end was not understood: names
-//! that are known to change no answer are let through, all others are an error, since a
-//! setting that is dropped in silence gives another answer than was asked for. `null` is as
-//! good as nothing.
+//! that are known to change no answer are let through, all others are an error that tells the
+//! nearest name that is known, since a setting that is dropped in silence, or misspelt, gives
+//! another answer than was asked for. `null` is as good as nothing.
 
 use serde_json::{Map, Value};
 
 use crate::api_error::ApiError;
 
-/// Fields that change no answer, whatever they say.
-const HARMLESS: [&str; 11] = [
+/// Fields that change no answer, whatever they say: who asks, what is billed and kept, which
+/// machine and which cache is used, and guesses that make it faster.
+const HARMLESS: [&str; 20] = [
+    // OpenAI's.
     "user",
     "metadata",
     "store",
@@ -18,11 +20,27 @@ const HARMLESS: [&str; 11] = [
     "safety_identifier",
     "prompt_cache_key",
     "prompt_cache_retention",
+    // Anthropic's, which gateways pass on.
+    "cache_control",
+    // Ollama's.
+    "keep_alive",
+    // llama-server's.
     "id_slot",
     "slot_id",
     "n_keep",
+    "n_cache_reuse",
     "timings_per_token",
+    "speculative.n_max",
+    "speculative.n_min",
+    "speculative.p_min",
+    // vLLM's.
+    "request_id",
+    "priority",
+    "cache_salt",
 ];
+
+/// How many letters of a name may be wrong for another name to be meant.
+const MISSPELT: usize = 2;
 
 /// Parses a body.
 pub(crate) fn parse(body: &[u8]) -> Result<Value, ApiError> {
@@ -42,6 +60,8 @@ pub(crate) struct Fields {
     map: Map<String, Value>,
     /// Where the object stands, as `messages[3].`, empty for the body.
     path: String,
+    /// The fields of a body that were asked for.
+    known: Vec<String>,
 }
 
 impl Fields {
@@ -51,6 +71,7 @@ impl Fields {
             Value::Object(map) => Ok(Self {
                 map,
                 path: String::new(),
+                known: Vec::new(),
             }),
             other => {
                 let message = format!("the body: expected an object, found {}", kind(&other));
@@ -66,6 +87,7 @@ impl Fields {
             Value::Object(map) => Ok(Self {
                 map,
                 path: format!("{path}."),
+                known: Vec::new(),
             }),
             other => Err(wrong_type(path, "an object", &other)),
         }
@@ -88,6 +110,9 @@ impl Fields {
 
     /// Takes a field of any type.
     pub(crate) fn value(&mut self, name: &str) -> Option<Value> {
+        if self.path.is_empty() {
+            self.known.push(name.to_owned());
+        }
         self.map.remove(name).filter(|value| !value.is_null())
     }
 
@@ -195,8 +220,19 @@ impl Fields {
             return Ok(());
         };
         let name: String = name.chars().filter(|c| !c.is_control()).take(64).collect();
-        let path = self.path(&name);
-        Err(ApiError::unsupported(path, "this field is not known here").code("unknown_parameter"))
+        let mut message = "this field is not known here".to_owned();
+        if let Some(meant) = self.nearest(&name) {
+            message = format!("{message}; the nearest one that is known is {meant}");
+        }
+        Err(ApiError::unsupported(self.path(&name), message).code("unknown_parameter"))
+    }
+
+    /// Returns the known name that is most like another one, if it is like it at all.
+    fn nearest(&self, name: &str) -> Option<&str> {
+        let known = self.known.iter().map(String::as_str).chain(HARMLESS);
+        let distance = |known: &&str| strsim::damerau_levenshtein(known, name);
+        let nearest = known.min_by_key(distance)?;
+        (distance(&nearest) <= MISSPELT).then_some(nearest)
     }
 }
 
@@ -309,8 +345,16 @@ mod tests {
     #[test]
     fn what_was_not_read_is_an_error_unless_it_changes_nothing() {
         assert!(fields(json!({"user": "x", "odd": null})).finish().is_ok());
-        let error = error_of(fields(json!({"tempratur": 1})).finish());
+        let mut body = fields(json!({"tempratur": 1}));
+        assert_eq!(body.number("temperature", 0.0..=1.0).unwrap(), None);
+        let error = error_of(body.finish());
         assert_eq!(error["param"], "tempratur");
+        assert_eq!(
+            error["message"],
+            "tempratur: this field is not known here; the nearest one that is known is temperature"
+        );
+        let error = error_of(fields(json!({"warmth": 1})).finish());
+        assert_eq!(error["message"], "warmth: this field is not known here");
     }
 
     #[test]

@@ -49,8 +49,13 @@ pub(crate) fn response(content_type: &'static str) -> (mpsc::Sender<Bytes>, Resp
 
 /// Writes an event without a name.
 pub(crate) fn event(data: &Value, out: &mut String) {
+    event_of(out, |out| out.push_str(&data.to_string()));
+}
+
+/// Writes an event whose data `write` writes in one line.
+pub(crate) fn event_of(out: &mut String, write: impl FnOnce(&mut String)) {
     out.push_str("data: ");
-    out.push_str(&data.to_string());
+    write(out);
     out.push_str("\n\n");
 }
 

@@ -28,6 +28,7 @@ mod guard;
 mod metrics;
 mod random;
 mod routes;
+mod tree_size;
 
 mod anthropic;
 mod completion;

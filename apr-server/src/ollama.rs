@@ -17,9 +17,9 @@ use self::{
 };
 use crate::{
     api_error::ApiError,
-    call::{Call, reading},
+    app::App,
+    call::Call,
     completion::{Running, Update, stream},
-    model::ServedModel,
     openai::check_queue,
     routes::json as json_response,
 };
@@ -39,9 +39,8 @@ pub(crate) async fn generate(call: Call) -> Result<Response, ApiError> {
 async fn answer(call: Call, form: Form) -> Result<Response, ApiError> {
     check_queue(&call.app)?;
     // `curl -d` calls its JSON a form, and Ollama's manual asks that way.
-    let (app, body) = call.json_of_any_type().await?;
-    let read = move |body, model: &ServedModel| Request::read(body, form, model);
-    let request = reading(&app, body, read).await?;
+    let read = move |body, app: &App| Request::read(body, form, app.model()?);
+    let (app, request) = call.read_of_any_type(read).await?;
     let Some(job) = request.job else {
         return Ok(json_response(&answer::nothing(form, app.model()?)));
     };

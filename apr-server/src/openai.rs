@@ -6,7 +6,7 @@ mod embeddings;
 mod models;
 mod prompts;
 
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 pub(crate) use self::{
     chat::chat,
@@ -104,5 +104,39 @@ impl Envelope {
             "system_fingerprint": self.fingerprint,
             "choices": choices,
         })
+    }
+
+    /// Writes an answer. What choices say of their tokens would take many times as much as a
+    /// tree, so `write_choices` writes them as text.
+    fn write(
+        &self,
+        more: Map<String, Value>,
+        out: &mut String,
+        write_choices: impl FnOnce(&mut String),
+    ) {
+        let mut answer = self.with(&[]);
+        if let Value::Object(fields) = &mut answer {
+            fields.extend(more);
+            fields.shift_remove("choices");
+        }
+        out.push_str(&answer.to_string());
+        out.pop();
+        out.push_str(",\"choices\":[");
+        write_choices(out);
+        out.push_str("]}");
+    }
+}
+
+/// Writes items of a list.
+fn write_list<T>(
+    items: impl IntoIterator<Item = T>,
+    out: &mut String,
+    mut write: impl FnMut(T, &mut String),
+) {
+    for (idx, item) in items.into_iter().enumerate() {
+        if idx > 0 {
+            out.push(',');
+        }
+        write(item, out);
     }
 }

@@ -11,7 +11,8 @@ use serde_json::{Value, json};
 use self::{items::Items, request::Request};
 use crate::{
     api_error::ApiError,
-    call::{Call, reading},
+    app::App,
+    call::Call,
     completion::{Running, Update, Writer, stream},
     openai::check_queue,
     routes::json as json_response,
@@ -20,8 +21,8 @@ use crate::{
 /// Answers a request.
 pub(crate) async fn responses(call: Call) -> Result<Response, ApiError> {
     check_queue(&call.app)?;
-    let (app, body) = call.json().await?;
-    let request = reading(&app, body, Request::read).await?;
+    let read = |body, app: &App| Request::read(body, app.model()?);
+    let (app, request) = call.read(read).await?;
     let Request {
         job,
         is_streamed,

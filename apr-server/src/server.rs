@@ -10,6 +10,7 @@
 mod connections;
 mod patient_stream;
 mod refusals;
+mod unread;
 
 use std::{
     convert::Infallible,
@@ -35,6 +36,7 @@ use self::{
     connections::{Busy, Connection, Connections},
     patient_stream::PatientStream,
     refusals::Refusals,
+    unread::Unread,
 };
 use crate::{
     app::{App, COMPILING_AT_A_TIME, Phase},
@@ -95,9 +97,8 @@ impl Server {
             .map_err(|source| ServerError::Runtime { source })?;
         let done = runtime.block_on(listen(&self.app, listener, shutdown));
         runtime.shutdown_timeout(LAST_WORDS);
-        if let Ok(model) = self.app.loaded() {
-            model.engine.drain();
-        }
+        self.app.enter(Phase::Ending);
+        self.app.drain();
         done
     }
 }
@@ -213,7 +214,9 @@ impl Door {
         connection: &Arc<Connection>,
     ) -> Result<Response<BusyBody>, Infallible> {
         let busy = connection.begin();
-        let request = request.map(Body::new);
+        let (parts, body) = request.into_parts();
+        let body = Unread::new(body, &parts.headers);
+        let request = Request::from_parts(parts, Body::new(body));
         let router = self.router.clone();
         let response = exchange::answer(&self.app, router, self.is_loopback, request).await;
         Ok(response.map(|body| BusyBody { body, _busy: busy }))

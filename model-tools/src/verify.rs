@@ -167,8 +167,9 @@ fn is_of_path(error: &ModelError, named: &Path) -> bool {
 /// Verifies a model.
 ///
 /// # Errors
-/// What the system refuses: threads; and [`ToolError::Interrupted`] if the caller ends it.
-/// Whatever is wrong with the file is in the report.
+/// What the system refuses: threads; [`ToolError::Golden`] for a record that no model of its
+/// context can have made; and [`ToolError::Interrupted`] if the caller ends it. Whatever is
+/// wrong with the file is in the report.
 pub fn verify(
     file: &ModelFile,
     options: &VerifyOptions,
@@ -178,6 +179,9 @@ pub fn verify(
     let (mut opened, mut tensors) = (None, Vec::new());
     run.stage(Stage::File, |_| {
         let (report, subject) = file::open(file);
+        if let (Some(subject), Some((golden, _))) = (&subject, &options.golden) {
+            golden.check_fits(subject.model.config().n_ctx)?;
+        }
         opened = subject;
         Ok(report)
     })?;

@@ -373,7 +373,8 @@ mod tests {
             ),
             (
                 GrammarSource::Regex("a(".to_owned()),
-                "regular expression: ",
+                "regular expression: at 1(8): invalid regex \"a(\" (in regex): regex parse error: \
+                 unclosed group",
             ),
             (
                 GrammarSource::Regex("(?=a)b".to_owned()),

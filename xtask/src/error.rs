@@ -105,7 +105,6 @@ const fn model_code(error: &ModelError) -> u8 {
     match error {
         ModelError::NotFound { .. }
         | ModelError::PermissionDenied { .. }
-        | ModelError::IsDirectory { .. }
         | ModelError::NotRegular { .. }
         | ModelError::Io { .. } => 4,
         _ => 3,

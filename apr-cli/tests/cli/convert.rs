@@ -133,7 +133,7 @@ fn failures_have_their_codes_and_leave_nothing() {
         (&[&folder, &full], 2, "becomes a GGUF file"),
         (&[&folder, &weights], 2, "is one of those to read"),
         (&[&given, "/no/such/folder/out"], 4, "/no/such/folder/out"),
-        (&[&full, &out], 4, "without config.json"),
+        (&[&full, &out], 3, "without config.json"),
     ];
     for (args, code, says) in cases {
         let output = done(&[&["convert"], args].concat());

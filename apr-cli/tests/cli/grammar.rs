@@ -67,6 +67,20 @@ fn a_form_ends_the_answer_by_a_stop_token() {
 }
 
 #[test]
+fn an_answer_that_is_cut_off_before_its_form_ends_says_so() {
+    let form = [
+        "--json-schema",
+        r#"{"type": "integer", "minimum": 100000000}"#,
+    ];
+    let base = ["run", "--no-display-prompt", "-p", "ROMEO:"];
+    let whole = done(&[&base[..], &form].concat());
+    let cut = done(&[&base[..], &form, &["-n", "2"]].concat());
+    let note = "note: the answer was cut off, so its form may be incomplete\n";
+    assert!(!stderr(&whole).contains(note), "{}", stderr(&whole));
+    assert!(stderr(&cut).contains(note), "{}", stderr(&cut));
+}
+
+#[test]
 fn a_bad_form_is_a_usage_error_that_names_the_flag() {
     let cases: [(&[&str], &str); 9] = [
         (&["--json-schema", "{"], "--json-schema: no JSON: "),
@@ -82,8 +96,8 @@ fn a_bad_form_is_a_usage_error_that_names_the_flag() {
             &["--grammar", "%llguidance {}\nbegin: \"a\""],
             "--grammar: Lark grammar: ",
         ),
-        (&["--regex", "a("], "--regex: regular expression: "),
-        (&["--choice", ""], "--choice: choice: text 0 is empty"),
+        (&["--regex", "a("], "regex parse error: unclosed group\n"),
+        (&["--choice", ""], "--choice: text 0 is empty"),
         (
             &["--choice", "a", "--ignore-eos"],
             "--choice: with --ignore-eos no answer could end where its form does",

@@ -132,6 +132,17 @@ fn a_model_is_held_to_its_record() {
         "{}",
         stdout(&differs)
     );
+    // A record that no such model can have made is refused before anything is computed.
+    let mut long: Value = serde_json::from_slice(&fs::read(&record).unwrap()).unwrap();
+    long["greedy"]["prompt_ids"] = vec![1; 100_000].into();
+    fs::write(&record, long.to_string()).unwrap();
+    let endless = done(&["verify", &model, "--quick", "--against", &record]);
+    assert_eq!(endless.status.code(), Some(3));
+    assert!(
+        stderr(&endless).contains("golden record: `greedy` has "),
+        "{}",
+        stderr(&endless)
+    );
     // Never in the place of what is read.
     let refused = done(&["verify", &model, "--record", &model]);
     assert_eq!(refused.status.code(), Some(2));

@@ -273,3 +273,14 @@ fn other_apis_demand_calls_in_their_own_words() {
         assert_eq!(answer["stop_reason"], "tool_use");
     }
 }
+
+#[test]
+fn the_token_that_ends_a_single_call_has_its_score() {
+    let server = Server::start(&["--quiet"]);
+    let single = json!({"tool_choice": "required", "parallel_tool_calls": false, "logprobs": true});
+    let answer = server.good(CHAT, &chat(single));
+    let choice = &answer["choices"][0];
+    assert_eq!(choice["finish_reason"], "tool_calls");
+    let scores = choice["logprobs"]["content"].as_array().unwrap();
+    assert_eq!(json!(scores.len()), answer["usage"]["completion_tokens"]);
+}

@@ -14,6 +14,7 @@ mod cache;
 mod calls;
 mod end;
 mod forms;
+mod limits;
 mod models;
 mod round_trip;
 mod scores;

@@ -13,11 +13,18 @@ use serde_json::Value;
 
 use crate::wire::{PATIENCE, Response, get, post, receive, send};
 
+/// What a server may have more when it rests again, in bytes: contexts and the prefix cache,
+/// which grow once, and what the system's allocator keeps in the heap of each thread. A body
+/// of a hundred thousand messages takes as much alone.
+const LEFT: u64 = 192 << 20;
+
 /// A running `apr serve` with the built-in model.
 #[derive(Debug)]
 pub(crate) struct Server {
     child: Child,
     pub(crate) port: u16,
+    /// Its memory when it had its model and nothing to do.
+    resting: Option<u64>,
     /// Reads the log to its end, so that the server never waits for a reader.
     log: Option<thread::JoinHandle<String>>,
 }
@@ -40,15 +47,17 @@ impl Server {
             let _ = log.read_to_string(&mut text);
             text
         });
-        let server = Self {
+        let mut server = Self {
             child,
             port,
+            resting: None,
             log: Some(log),
         };
         server.wait_until("the model is ready", |server| {
             let asked = server.ask(&get("/health"));
             matches!(asked.status, 200 | 401)
         });
+        server.resting = server.anonymous();
         server
     }
 
@@ -106,8 +115,17 @@ impl Server {
 
     /// Returns the memory of the process that is not its files, in bytes.
     pub(crate) fn anonymous(&self) -> Option<u64> {
+        self.status("RssAnon")
+    }
+
+    /// Returns the most memory that the process ever had, in bytes.
+    pub(crate) fn peak(&self) -> Option<u64> {
+        self.status("VmHWM")
+    }
+
+    fn status(&self, name: &str) -> Option<u64> {
         let status = fs::read_to_string(format!("/proc/{}/status", self.child.id())).ok()?;
-        let line = status.lines().find(|line| line.starts_with("RssAnon"))?;
+        let line = status.lines().find(|line| line.starts_with(name))?;
         let kib: u64 = line.split_whitespace().nth(1)?.parse().ok()?;
         Some(kib << 10)
     }
@@ -121,8 +139,8 @@ impl Server {
         }
     }
 
-    /// Waits until the server is as it was: healthy, with free slots, an empty queue and no
-    /// more open files than `n_files`.
+    /// Waits until the server is as it was: healthy, with free slots, an empty queue, no more
+    /// open files than `n_files`, and its resting memory.
     pub(crate) fn rest(&self, after: &str, n_files: usize) {
         self.wait_until(&format!("it is healthy after {after}"), |server| {
             server.ask(&get("/health")).status == 200
@@ -132,6 +150,11 @@ impl Server {
         });
         self.wait_until(&format!("files are closed after {after}"), |server| {
             server.n_files() <= n_files
+        });
+        self.wait_until(&format!("memory is given back after {after}"), |server| {
+            let now = server.anonymous();
+            now.zip(server.resting)
+                .is_none_or(|(now, resting)| now <= resting + LEFT)
         });
     }
 

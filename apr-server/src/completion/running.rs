@@ -34,6 +34,8 @@ pub(crate) struct Running {
     /// The first choice that is not submitted.
     n_submitted: usize,
     n_ended: usize,
+    /// What is told next, whatever comes: the end of a choice whose last token was told.
+    next: Option<Update>,
     submitted: Instant,
     /// When it was given up, if it was.
     given_up: Arc<OnceLock<Instant>>,
@@ -86,6 +88,7 @@ impl Running {
             sender,
             n_submitted: 0,
             n_ended: 0,
+            next: None,
             submitted,
             given_up: Arc::default(),
             phase: app.watch_phase(),
@@ -122,15 +125,19 @@ impl Running {
     /// Waits for what happens next; `None` is the end. It may be dropped while it waits, and
     /// nothing is lost.
     pub(crate) async fn next(&mut self) -> Result<Option<Update>, ApiError> {
+        if let Some(update) = self.next.take() {
+            return Ok(Some(update));
+        }
         while self.n_ended < self.choices.len() {
-            let must_wait = self.n_submitted < self.choices.len() && !self.has_room();
+            // Its turn was there, and the queue was full.
+            let may_submit = self.n_submitted < self.choices.len() && self.has_room();
             let deadline = deadline(&self.app, self.submitted);
             let stamped = tokio::select! {
                 biased;
                 () = App::ending(&mut self.phase) => return Err(self.fail("shutdown", shut_down())),
                 () = deadline => return Err(self.fail("timeout", ApiError::timed_out())),
                 stamped = self.events.recv() => stamped,
-                () = tokio::time::sleep(PAUSE), if !must_wait => None,
+                () = tokio::time::sleep(PAUSE), if may_submit => None,
             };
             let update = match stamped {
                 Some(stamped) => self.take(stamped),
@@ -221,13 +228,12 @@ impl Running {
                     .iter()
                     .any(|event| matches!(event, ReplyEvent::ToolCallEnd { .. }));
                 if is_call_over && self.is_single_call() {
-                    let end = self.end(choice, Ending::Stopped, None);
-                    return Ok(Some(Update::Ended {
+                    self.next = Some(Update::Ended {
                         choice,
-                        events,
-                        end,
+                        events: Vec::new(),
+                        end: self.end(choice, Ending::Stopped, None),
                         score: None,
-                    }));
+                    });
                 }
                 Ok(Some(Update::Token {
                     choice,
@@ -437,8 +443,10 @@ fn shut_down() -> ApiError {
 }
 
 async fn deadline(app: &App, submitted: Instant) {
-    match app.config.request_timeout {
-        Some(limit) => tokio::time::sleep_until((submitted + limit).into()).await,
+    let limit = app.config.request_timeout;
+    // A time that no clock will show is none.
+    match limit.and_then(|limit| submitted.checked_add(limit)) {
+        Some(deadline) => tokio::time::sleep_until(deadline.into()).await,
         None => std::future::pending().await,
     }
 }

@@ -8,7 +8,8 @@ use tokenizer::SpecialTokens;
 
 use crate::{
     api_error::ApiError,
-    call::{Call, blocking},
+    app::App,
+    call::Call,
     completion::{self, Chat},
     fields::{Fields, ids, missing},
     model::ServedModel,
@@ -114,16 +115,16 @@ async fn answer(
     work: fn(&mut Fields, &ServedModel) -> Result<Value, ApiError>,
 ) -> Result<Response, ApiError> {
     call.app.loaded()?;
-    let (app, body) = call.json().await?;
-    let body = blocking(move || {
+    let answer = move |body, app: &App| {
         let model = app.loaded()?;
         let mut fields = Fields::of_body(body)?;
         check_model(&mut fields, model)?;
         let answer = work(&mut fields, model)?;
         fields.finish()?;
         Ok(answer)
-    });
-    Ok(json_response(&body.await?))
+    };
+    let (_, answer) = call.read(answer).await?;
+    Ok(json_response(&answer))
 }
 
 /// Returns the text of a token, or its bytes if it is no whole characters.

@@ -5,6 +5,7 @@ use serde_json::{Value, json};
 
 use crate::{
     api_error::ApiError,
+    app::App,
     call::Call,
     fields::Fields,
     model::{ServedModel, rfc3339},
@@ -31,13 +32,15 @@ pub(crate) async fn tags(call: Call) -> Result<Response, ApiError> {
 /// `POST /api/show`
 pub(crate) async fn show(call: Call) -> Result<Response, ApiError> {
     call.app.loaded()?;
-    let (app, body) = call.json_of_any_type().await?;
+    let check = |body, app: &App| {
+        let mut fields = Fields::of_body(body)?;
+        check_model(&mut fields, app.loaded()?)?;
+        // How much is told.
+        fields.bool("verbose")?;
+        fields.finish()
+    };
+    let (app, ()) = call.read_of_any_type(check).await?;
     let model = app.loaded()?;
-    let mut fields = Fields::of_body(body)?;
-    check_model(&mut fields, model)?;
-    // How much is told.
-    fields.bool("verbose")?;
-    fields.finish()?;
     let template = model.tokenizer.chat_template().unwrap_or_default();
     let mut capabilities = vec!["completion"];
     capabilities.extend(template.contains("tools").then_some("tools"));

@@ -1,13 +1,15 @@
 //! `POST /v1/chat/completions`
 
 use axum::response::Response;
+use generate::TokenScore;
 use reply_parser::{Reply, ReplyEvent};
 use serde_json::{Map, Value, json};
+use tokenizer::Tokenizer;
 
-use super::{Envelope, Streaming, check_model, check_queue};
+use super::{Envelope, Streaming, check_model, check_queue, write_list};
 use crate::{
     api_error::ApiError,
-    call::{Call, reading},
+    call::Call,
     completion::{
         Chat, Form, Job, Running, Settings, Update, Work, Writer, chat_logprob, n_predict,
         seconds_to_ms, stream, timings, usage,
@@ -15,8 +17,7 @@ use crate::{
     fields::Fields,
     frames::{self, DONE},
     model::ServedModel,
-    random,
-    routes::json as json_response,
+    random, routes,
 };
 
 /// The most alternatives that are told for a token.
@@ -32,8 +33,7 @@ struct Request {
 /// Answers a chat.
 pub(crate) async fn chat(call: Call) -> Result<Response, ApiError> {
     check_queue(&call.app)?;
-    let (app, body) = call.json().await?;
-    let request = reading(&app, body, read).await?;
+    let (app, request) = call.read(|body, app| read(body, app.model()?)).await?;
     let running = Running::start(&app, request.job)?;
     if request.streaming.is_on {
         let writer = Chunks {
@@ -98,7 +98,6 @@ async fn whole(mut running: Running, envelope: &Envelope) -> Result<Response, Ap
     let n_choices = running.job().n_choices();
     let mut choices: Vec<Whole> = (0..n_choices).map(|_| Whole::default()).collect();
     while let Some(update) = running.next().await? {
-        let model = running.model()?;
         match update {
             Update::Token {
                 choice,
@@ -106,7 +105,6 @@ async fn whole(mut running: Running, envelope: &Envelope) -> Result<Response, Ap
                 score,
             } => {
                 choices[choice].reply.extend(events);
-                let score = score.map(|score| chat_logprob(&model.tokenizer, &score));
                 choices[choice].scores.extend(score);
             }
             Update::Ended {
@@ -122,13 +120,23 @@ async fn whole(mut running: Running, envelope: &Envelope) -> Result<Response, Ap
         }
     }
     let has_scores = has_scores(&running);
-    let choices = choices.into_iter().enumerate();
-    let choices = choices.map(|(idx, choice)| choice.into_json(idx, has_scores));
-    let mut body = envelope.with(&choices.collect::<Vec<_>>());
-    let figures = running.all_figures();
-    body["usage"] = usage(&figures, running.job().n_per_prompt());
-    body["timings"] = timings(running.figures(0), running.model()?);
-    Ok(json_response(&body))
+    let model = running.model()?;
+    let usage = usage(&running.all_figures(), running.job().n_per_prompt());
+    let mut more = Map::new();
+    more.insert("usage".to_owned(), usage);
+    more.insert("timings".to_owned(), timings(running.figures(0), model));
+    let mut body = String::new();
+    envelope.write(more, &mut body, |out| {
+        write_list(
+            choices.into_iter().enumerate(),
+            out,
+            |(idx, choice), out| {
+                let scores = has_scores.then_some(&*model.tokenizer);
+                choice.write(idx, scores, out);
+            },
+        );
+    });
+    Ok(routes::text(body, "application/json"))
 }
 
 fn has_scores(running: &Running) -> bool {
@@ -142,43 +150,57 @@ fn has_scores(running: &Running) -> bool {
 #[derive(Debug, Default)]
 struct Whole {
     reply: Reply,
-    scores: Vec<Value>,
+    scores: Vec<TokenScore>,
     finish: &'static str,
 }
 
 impl Whole {
-    fn into_json(self, idx: usize, has_scores: bool) -> Value {
-        let mut message = Map::new();
-        message.insert("role".to_owned(), "assistant".into());
-        let has_calls = !self.reply.tool_calls.is_empty();
-        let content = match self.reply.content {
-            content if content.is_empty() && has_calls => Value::Null,
-            content => content.into(),
-        };
-        message.insert("content".to_owned(), content);
-        message.insert("refusal".to_owned(), Value::Null);
-        if let Some(reasoning) = self.reply.reasoning {
-            message.insert("reasoning_content".to_owned(), reasoning.into());
+    /// Writes the choice, with its scores if there is a tokenizer for them.
+    fn write(self, idx: usize, tokenizer: Option<&Tokenizer>, out: &mut String) {
+        let message = message(self.reply);
+        let head = json!({"index": idx, "message": message, "finish_reason": self.finish});
+        out.push_str(&head.to_string());
+        out.pop();
+        out.push_str(",\"logprobs\":");
+        match tokenizer {
+            None => out.push_str("null"),
+            Some(tokenizer) => {
+                out.push_str("{\"content\":[");
+                write_list(&self.scores, out, |score, out| {
+                    out.push_str(&chat_logprob(tokenizer, score).to_string());
+                });
+                out.push_str("],\"refusal\":null}");
+            }
         }
-        if has_calls {
-            let call = |call: &reply_parser::ToolCall| {
-                json!({
-                    "id": call.id,
-                    "type": "function",
-                    "function": {"name": call.name, "arguments": call.arguments},
-                })
-            };
-            let calls = self.reply.tool_calls.iter().map(call);
-            message.insert("tool_calls".to_owned(), calls.collect());
-        }
-        let scores = has_scores.then(|| json!({"content": self.scores, "refusal": null}));
-        json!({
-            "index": idx,
-            "message": message,
-            "logprobs": scores,
-            "finish_reason": self.finish,
-        })
+        out.push('}');
     }
+}
+
+fn message(reply: Reply) -> Map<String, Value> {
+    let mut message = Map::new();
+    message.insert("role".to_owned(), "assistant".into());
+    let has_calls = !reply.tool_calls.is_empty();
+    let content = match reply.content {
+        content if content.is_empty() && has_calls => Value::Null,
+        content => content.into(),
+    };
+    message.insert("content".to_owned(), content);
+    message.insert("refusal".to_owned(), Value::Null);
+    if let Some(reasoning) = reply.reasoning {
+        message.insert("reasoning_content".to_owned(), reasoning.into());
+    }
+    if has_calls {
+        let call = |call: &reply_parser::ToolCall| {
+            json!({
+                "id": call.id,
+                "type": "function",
+                "function": {"name": call.name, "arguments": call.arguments},
+            })
+        };
+        let calls = reply.tool_calls.iter().map(call);
+        message.insert("tool_calls".to_owned(), calls.collect());
+    }
+    message
 }
 
 /// Writes chunks.
@@ -345,7 +367,9 @@ mod tests {
                 fragment: "{}".to_owned(),
             },
         ]);
-        let choice = choice.into_json(0, false);
+        let mut text = String::new();
+        choice.write(0, None, &mut text);
+        let choice: Value = serde_json::from_str(&text).unwrap();
         assert_eq!(choice["message"]["content"], Value::Null);
         assert_eq!(choice["message"]["reasoning_content"], "so");
         let call = &choice["message"]["tool_calls"][0];

@@ -11,10 +11,11 @@ use super::{
     chat::MAX_TOP,
     check_model, check_queue,
     prompts::{self, Prompt},
+    write_list,
 };
 use crate::{
     api_error::ApiError,
-    call::{Call, reading},
+    call::Call,
     completion::{
         Form, Generation, Held, Job, Running, Settings, Update, Work, Writer, finite, n_predict,
         piece, seconds_to_ms, stream, timings, usage,
@@ -22,8 +23,7 @@ use crate::{
     fields::Fields,
     frames::{self, DONE},
     model::ServedModel,
-    random,
-    routes::json as json_response,
+    random, routes,
 };
 
 /// Tokens of an answer whose request names no length, as OpenAI has it.
@@ -43,8 +43,7 @@ struct Request {
 /// Answers texts with their continuations.
 pub(crate) async fn completions(call: Call) -> Result<Response, ApiError> {
     check_queue(&call.app)?;
-    let (app, body) = call.json().await?;
-    let request = reading(&app, body, read).await?;
+    let (app, request) = call.read(|body, app| read(body, app.model()?)).await?;
     let running = Running::start(&app, request.job)?;
     let choices = choices(&running, request.echo.as_deref());
     if request.streaming.is_on {
@@ -125,8 +124,8 @@ fn choices(running: &Running, echo: Option<&[Prompt]>) -> Vec<Choice> {
             finish: "",
         };
         let first = prompt.and_then(|prompt| prompt.ids.first());
-        if let (Some(scores), Some(&id), Ok(model)) = (&mut choice.scores, first, running.model()) {
-            scores.push_unscored(&model.tokenizer, id);
+        if let (Some(scores), Some(&id)) = (&mut choice.scores, first) {
+            scores.push_unscored(id);
         }
         choice
     };
@@ -139,23 +138,28 @@ async fn whole(
     mut choices: Vec<Choice>,
 ) -> Result<Response, ApiError> {
     while let Some(update) = running.next().await? {
-        take(&mut choices, update, &running.model()?.tokenizer);
+        take(&mut choices, update);
     }
-    let choices = choices.iter_mut().enumerate();
-    let choices: Vec<Value> = choices.map(|(idx, choice)| choice.take_json(idx)).collect();
-    let mut body = envelope.with(&choices);
-    let figures = running.all_figures();
-    body["usage"] = usage(&figures, running.job().n_per_prompt());
-    body["timings"] = timings(running.figures(0), running.model()?);
-    Ok(json_response(&body))
+    let model = running.model()?;
+    let usage = usage(&running.all_figures(), running.job().n_per_prompt());
+    let mut more = Map::new();
+    more.insert("usage".to_owned(), usage);
+    more.insert("timings".to_owned(), timings(running.figures(0), model));
+    let mut body = String::new();
+    envelope.write(more, &mut body, |out| {
+        write_list(choices.iter_mut().enumerate(), out, |(idx, choice), out| {
+            choice.write(idx, &model.tokenizer, out);
+        });
+    });
+    Ok(routes::text(body, "application/json"))
 }
 
 /// Adds what has happened to its choice, and returns which that is.
-fn take(choices: &mut [Choice], update: Update, tokenizer: &Tokenizer) -> Option<usize> {
+fn take(choices: &mut [Choice], update: Update) -> Option<usize> {
     match update {
         Update::PromptScores { choice, scores } => {
             let table = choices[choice].scores.as_mut()?;
-            scores.iter().for_each(|score| table.push(tokenizer, score));
+            table.tokens.extend(scores);
             Some(choice)
         }
         Update::Token {
@@ -165,7 +169,7 @@ fn take(choices: &mut [Choice], update: Update, tokenizer: &Tokenizer) -> Option
         } => {
             choices[choice].push_text(events);
             if let (Some(table), Some(score)) = (&mut choices[choice].scores, score) {
-                table.push(tokenizer, &score);
+                table.tokens.push(score);
             }
             Some(choice)
         }
@@ -180,7 +184,7 @@ fn take(choices: &mut [Choice], update: Update, tokenizer: &Tokenizer) -> Option
             // As in OpenAI's API, lists have the token that ended the text: clients that want the
             // scores of a prompt leave out as many at the end as were generated.
             if let (Some(table), Some(score)) = (&mut choices[choice].scores, score) {
-                table.push(tokenizer, &score);
+                table.tokens.push(score);
             }
             Some(choice)
         }
@@ -206,65 +210,86 @@ impl Choice {
         }
     }
 
-    /// Returns what has come, and forgets it.
-    fn take_json(&mut self, idx: usize) -> Value {
+    /// Writes what has come, and forgets it.
+    fn write(&mut self, idx: usize, tokenizer: &Tokenizer, out: &mut String) {
         let finish = match self.finish {
             "" => Value::Null,
             finish => finish.into(),
         };
-        json!({
-            "index": idx,
-            "text": std::mem::take(&mut self.text),
-            "logprobs": self.scores.as_mut().map(Scores::take_json),
-            "finish_reason": finish,
-        })
+        let text = std::mem::take(&mut self.text);
+        let head = json!({"index": idx, "text": text, "finish_reason": finish});
+        out.push_str(&head.to_string());
+        out.pop();
+        out.push_str(",\"logprobs\":");
+        match &mut self.scores {
+            None => out.push_str("null"),
+            Some(scores) => scores.write(tokenizer, out),
+        }
+        out.push('}');
     }
 }
 
-/// Scores as this API has them: one list for each property.
+/// Scores of tokens in their order.
 #[derive(Debug, Default)]
 struct Scores {
-    tokens: Vec<Value>,
-    logprobs: Vec<Value>,
-    top: Vec<Value>,
-    offsets: Vec<Value>,
-    /// Characters before the next token.
+    /// The first token of a prompt, before which there is nothing to foretell it.
+    unscored: Option<u32>,
+    tokens: Vec<TokenScore>,
+    /// Characters before the first of them.
     offset: usize,
 }
 
 impl Scores {
-    fn push(&mut self, tokenizer: &Tokenizer, score: &TokenScore) {
-        self.push_token(tokenizer, score.id);
-        self.logprobs.push(finite(score.logprob).into());
-        let top = score.top.iter().map(|top| {
-            let logprob = Value::from(finite(top.logprob));
-            (piece(tokenizer, top.id), logprob)
+    fn push_unscored(&mut self, id: u32) {
+        self.unscored = Some(id);
+    }
+
+    /// Writes them as this API has them, one list for each property, and forgets them.
+    fn write(&mut self, tokenizer: &Tokenizer, out: &mut String) {
+        let (unscored, scores) = (self.unscored.take(), std::mem::take(&mut self.tokens));
+        let ids = || {
+            unscored
+                .into_iter()
+                .chain(scores.iter().map(|score| score.id))
+        };
+        let scored = || {
+            unscored
+                .map(|_| None)
+                .into_iter()
+                .chain(scores.iter().map(Some))
+        };
+        out.push_str("{\"tokens\":[");
+        write_list(ids(), out, |id, out| {
+            push(&piece(tokenizer, id).into(), out)
         });
-        self.top.push(Value::Object(top.collect::<Map<_, _>>()));
+        out.push_str("],\"token_logprobs\":[");
+        write_list(scored(), out, |score, out| {
+            push(&score.map(|score| finite(score.logprob)).into(), out);
+        });
+        out.push_str("],\"top_logprobs\":[");
+        write_list(scored(), out, |score, out| {
+            push(
+                &score.map(|score| alternatives(tokenizer, score)).into(),
+                out,
+            );
+        });
+        out.push_str("],\"text_offset\":[");
+        write_list(ids(), out, |id, out| {
+            push(&self.offset.into(), out);
+            self.offset += piece(tokenizer, id).chars().count();
+        });
+        out.push_str("]}");
     }
+}
 
-    /// Adds the first token of a prompt, before which there is nothing to foretell it.
-    fn push_unscored(&mut self, tokenizer: &Tokenizer, id: u32) {
-        self.push_token(tokenizer, id);
-        self.logprobs.push(Value::Null);
-        self.top.push(Value::Null);
-    }
+fn push(value: &Value, out: &mut String) {
+    out.push_str(&value.to_string());
+}
 
-    fn push_token(&mut self, tokenizer: &Tokenizer, id: u32) {
-        let piece = piece(tokenizer, id);
-        self.offsets.push(self.offset.into());
-        self.offset += piece.chars().count();
-        self.tokens.push(piece.into());
-    }
-
-    fn take_json(&mut self) -> Value {
-        json!({
-            "tokens": std::mem::take(&mut self.tokens),
-            "token_logprobs": std::mem::take(&mut self.logprobs),
-            "top_logprobs": std::mem::take(&mut self.top),
-            "text_offset": std::mem::take(&mut self.offsets),
-        })
-    }
+fn alternatives(tokenizer: &Tokenizer, score: &TokenScore) -> Map<String, Value> {
+    let top = score.top.iter();
+    top.map(|top| (piece(tokenizer, top.id), finite(top.logprob).into()))
+        .collect()
 }
 
 /// Writes chunks.
@@ -281,6 +306,26 @@ impl Chunks {
             chunk["usage"] = Value::Null;
         }
         chunk
+    }
+
+    /// Writes a chunk with what has come of a choice.
+    fn write(
+        &mut self,
+        idx: usize,
+        tokenizer: &Tokenizer,
+        timings: Option<Value>,
+        out: &mut String,
+    ) {
+        let mut more = Map::new();
+        if self.streaming.has_usage {
+            more.insert("usage".to_owned(), Value::Null);
+        }
+        more.extend(timings.map(|timings| ("timings".to_owned(), timings)));
+        let choice = &mut self.choices[idx];
+        frames::event_of(out, |out| {
+            self.envelope
+                .write(more, out, |out| choice.write(idx, tokenizer, out));
+        });
     }
 
     fn progress(&self, update: &Update) -> Option<Value> {
@@ -307,11 +352,13 @@ impl Chunks {
 }
 
 impl Writer for Chunks {
-    fn begin(&mut self, _running: &Running, out: &mut String) {
+    fn begin(&mut self, running: &Running, out: &mut String) {
+        let Ok(model) = running.model() else {
+            return;
+        };
         for idx in 0..self.choices.len() {
             if !self.choices[idx].text.is_empty() {
-                let choice = self.choices[idx].take_json(idx);
-                frames::event(&self.chunk(&[choice]), out);
+                self.write(idx, &model.tokenizer, None, out);
             }
         }
     }
@@ -325,20 +372,16 @@ impl Writer for Chunks {
         let Ok(model) = running.model() else {
             return;
         };
-        let Some(idx) = take(&mut self.choices, update, &model.tokenizer) else {
+        let Some(idx) = take(&mut self.choices, update) else {
             return;
         };
-        let choice = &mut self.choices[idx];
+        let choice = &self.choices[idx];
         let has_ended = !choice.finish.is_empty();
         if choice.text.is_empty() && choice.scores.is_none() && !has_ended {
             return;
         }
-        let choice = choice.take_json(idx);
-        let mut chunk = self.chunk(&[choice]);
-        if has_ended {
-            chunk["timings"] = timings(running.figures(idx), model);
-        }
-        frames::event(&chunk, out);
+        let timings = has_ended.then(|| timings(running.figures(idx), model));
+        self.write(idx, &model.tokenizer, timings, out);
     }
 
     fn end(&mut self, running: &Running, out: &mut String) {

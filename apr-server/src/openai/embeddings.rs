@@ -5,26 +5,24 @@
 //! was trained for it are better.
 
 use axum::response::Response;
+use base64::{Engine as _, engine::general_purpose::STANDARD};
 use serde_json::{Value, json};
 
 use super::{check_model, check_queue, prompts};
 use crate::{
     api_error::ApiError,
-    call::{Call, blocking},
+    call::Call,
     completion::{Job, Running, Update, Work, usage},
     fields::Fields,
     model::ServedModel,
     routes::json as json_response,
 };
 
-const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-
 /// Answers texts with vectors.
 pub(crate) async fn embeddings(call: Call) -> Result<Response, ApiError> {
     check_queue(&call.app)?;
-    let (app, body) = call.json().await?;
-    let of_reader = app.clone();
-    let (job, is_base64) = blocking(move || read(body, of_reader.model()?)).await?;
+    let (app, request) = call.read(|body, app| read(body, app.model()?)).await?;
+    let (job, is_base64) = request;
     let mut running = Running::start(&app, job)?;
     let mut data = vec![Value::Null; running.job().n_choices()];
     while let Some(update) = running.next().await? {
@@ -87,20 +85,7 @@ fn normalised(values: &[f32]) -> Vec<f32> {
 /// Returns the bytes of numbers, lowest first, as OpenAI's clients ask for them.
 fn base64(values: &[f32]) -> String {
     let bytes: Vec<u8> = values.iter().flat_map(|x| x.to_le_bytes()).collect();
-    let mut text = String::with_capacity(bytes.len().div_ceil(3) * 4);
-    for group in bytes.chunks(3) {
-        let byte = |idx: usize| u32::from(group.get(idx).copied().unwrap_or_default());
-        let bits = byte(0) << 16 | byte(1) << 8 | byte(2);
-        for place in 0..4 {
-            let digit = (bits >> (18 - 6 * place)) & 63;
-            let is_filling = place > group.len();
-            text.push(match is_filling {
-                true => '=',
-                false => char::from(ALPHABET[digit as usize]),
-            });
-        }
-    }
-    text
+    STANDARD.encode(bytes)
 }
 
 #[cfg(test)]

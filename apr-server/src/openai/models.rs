@@ -1,6 +1,7 @@
 //! The model as a list of one.
 
 use axum::{http::StatusCode, response::Response};
+use percent_encoding::percent_decode_str;
 use serde_json::{Value, json};
 
 use crate::{
@@ -29,7 +30,8 @@ pub(crate) async fn model(call: Call) -> Result<Response, ApiError> {
     let model = call.app.loaded()?;
     let path = call.parts.uri.path();
     let name = path.strip_prefix("/v1/models/").unwrap_or_default();
-    match model.is_called(&percent_decoded(name)) {
+    let name = percent_decode_str(name).decode_utf8_lossy();
+    match model.is_called(&name) {
         true => Ok(json_response(&entry(model))),
         false => Err(unknown()),
     }
@@ -61,39 +63,4 @@ fn entry(model: &ServedModel) -> Value {
             "size": facts.n_bytes,
         },
     })
-}
-
-/// Undoes `%20` and the like; what is no such escape stays.
-fn percent_decoded(text: &str) -> String {
-    let mut bytes = Vec::with_capacity(text.len());
-    let mut rest = text.as_bytes();
-    while let Some((&first, behind)) = rest.split_first() {
-        let digits = behind
-            .get(..2)
-            .and_then(|digits| std::str::from_utf8(digits).ok());
-        let byte = digits.and_then(|digits| u8::from_str_radix(digits, 16).ok());
-        match (first, byte) {
-            (b'%', Some(byte)) => {
-                bytes.push(byte);
-                rest = &behind[2..];
-            }
-            _ => {
-                bytes.push(first);
-                rest = behind;
-            }
-        }
-    }
-    String::from_utf8_lossy(&bytes).into_owned()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn names_in_paths_are_unescaped() {
-        assert_eq!(percent_decoded("built-in%20model"), "built-in model");
-        assert_eq!(percent_decoded("a%2"), "a%2");
-        assert_eq!(percent_decoded("%zz%41"), "%zzA");
-    }
 }

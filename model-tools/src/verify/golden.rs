@@ -180,6 +180,17 @@ impl Golden {
         Ok(golden)
     }
 
+    /// Checks that the tokens are no more than a model has positions for: they are untrusted, and
+    /// what they take is known only beside the model.
+    pub(super) fn check_fits(&self, n_ctx: usize) -> Result<(), ToolError> {
+        let n_tokens = self.greedy.prompt_ids.len() + self.greedy.steps.len();
+        if n_tokens > n_ctx {
+            let reason = format!("`greedy` has {n_tokens} tokens, the model holds {n_ctx}");
+            return Err(wrong(reason));
+        }
+        Ok(())
+    }
+
     fn check(&self) -> Result<(), ToolError> {
         if self.greedy.prompt_ids.is_empty() {
             return Err(wrong("`greedy.prompt_ids` is empty"));

@@ -121,12 +121,19 @@ pub(super) fn said(error: &str) -> String {
     let first = first.strip_prefix("panic: ").unwrap_or(first);
     // Advice to authors of llguidance's own grammars.
     let advice = first.find("; try ").or_else(|| first.find("; consider "));
-    let first = &first[..advice.unwrap_or(first.len())];
-    let most = first.char_indices().nth(200);
-    match most {
-        Some((end, _)) => format!("{}…", &first[..end]),
-        None => first.to_owned(),
+    let mut said = first[..advice.unwrap_or(first.len())].to_owned();
+    // The parser of regular expressions shows the place before it says what is wrong there.
+    if let Some(reason) = lines.find_map(|line| line.strip_prefix("error: "))
+        && said.ends_with(':')
+    {
+        said.push(' ');
+        said.push_str(reason);
     }
+    if let Some((end, _)) = said.char_indices().nth(200) {
+        said.truncate(end);
+        said.push('…');
+    }
+    said
 }
 
 /// One of the [`MAX_COMPILERS`] places.
