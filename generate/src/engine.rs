@@ -3,8 +3,9 @@
 //! An [`Engine`] works in steps, each one forward pass over several sequences: one token of
 //! every request that generates, and pieces of the prompts of those that have just come. So
 //! requests join and leave between steps, and a long prompt delays the others by no more than
-//! the time that a step may take. What was computed of a request stays in a
-//! prefix cache for those that begin alike.
+//! the time that a step may take. What was computed of a request stays in a prefix cache for
+//! those that begin alike; a request waits in the queue while what it needs of it is read from
+//! disk, and nobody else does.
 //!
 //! Nothing of this changes an answer: the logits at a position depend on the tokens before it
 //! and on nothing else, and each request draws with random numbers of its own.
@@ -16,7 +17,7 @@ mod handle;
 mod request;
 mod slot;
 
-use std::{collections::VecDeque, fmt, path::PathBuf, time::Duration};
+use std::{fmt, path::PathBuf, sync::Arc, time::Duration};
 
 use moe_model::{KvCache, LayerView, Model, ModelError, Workspace, forward_batch};
 use quant_kernels::{Cpu, KvType, Norm};
@@ -28,13 +29,17 @@ use self::{
     slot::{Slot, StepContext},
 };
 use crate::{
-    FinishReason, GenerateError,
+    GenerateError,
     prefix_cache::{Found, PrefixCache},
 };
 
 pub use event::{CacheMiss, Event, EventSink, TokenScore};
 pub use handle::{EngineHandle, EngineStatus, SlotStatus, SubmitError, Ticket};
 pub use request::{Generate, Guide, Request, Task};
+
+/// How long a step with nothing to do but to wait for the disk does so, before it looks again
+/// whether anybody still wants what it waits for.
+const DISK_WAIT: Duration = Duration::from_millis(50);
 
 /// How an engine is made.
 #[derive(Clone, Debug)]
@@ -63,7 +68,8 @@ pub struct EngineOptions {
 /// Where keys and values are kept across restarts.
 #[derive(Clone, Debug)]
 pub struct DiskCacheOptions {
-    /// The folder. It is made if it is not there.
+    /// The folder. It is made if it is not there, for its owner alone: the tokens of prompts lie
+    /// in it.
     pub folder: PathBuf,
     /// The most bytes in it.
     pub max_bytes: u64,
@@ -82,8 +88,6 @@ pub struct Engine<'m> {
     workspace: Workspace,
     budget: Budget,
     prefixes: PrefixCache,
-    /// Requests that have left the queue of the handle but have no slot yet.
-    waiting: VecDeque<Submission>,
     /// The requests being worked on, in the order in which they came.
     slots: Vec<Slot>,
     status: EngineStatus,
@@ -136,7 +140,6 @@ impl<'m> Engine<'m> {
             workspace: Workspace::new(model, batch_len)?,
             budget: Budget::new(batch_len, options.step_time),
             prefixes: PrefixCache::new(&like, options.cache_bytes, options.disk.as_ref())?,
-            waiting: VecDeque::new(),
             slots: Vec::with_capacity(n_parallel),
             status: EngineStatus::default(),
             options,
@@ -147,6 +150,13 @@ impl<'m> Engine<'m> {
     #[must_use]
     pub fn handle(&self) -> EngineHandle {
         self.handle.clone()
+    }
+
+    /// Returns whether another engine, in another process perhaps, has the folder of the cache
+    /// on disk: this one then works as if it had been given none.
+    #[must_use]
+    pub const fn is_disk_taken(&self) -> bool {
+        self.options.disk.is_some() && self.prefixes.disk().is_none()
     }
 
     /// Works until the handle drains and nothing is left, asleep while there is nothing to do.
@@ -162,23 +172,27 @@ impl<'m> Engine<'m> {
         }
     }
 
-    /// Does one forward pass for all requests there are. Returns false if there was nothing to
-    /// do.
+    /// Does one forward pass for all requests there are, or waits a moment for the disk if that
+    /// is what all of them wait for. Returns false if there was nothing to do.
     pub fn step(&mut self) -> bool {
+        self.prefixes.take_in();
         self.end_cancelled();
-        self.admit();
+        let is_disk_awaited = self.admit();
         let plan = self.plan();
         if !plan.is_empty() {
             self.pass(&plan);
         }
         self.prefixes.shrink();
         self.tell_status();
-        !plan.is_empty()
+        if plan.is_empty() && is_disk_awaited {
+            // Nothing shrinks before the next step holds what comes now.
+            self.prefixes.take_in_next(DISK_WAIT);
+        }
+        !plan.is_empty() || is_disk_awaited
     }
 
-    /// Ends what nobody wants any more, in slots and in the queue.
+    /// Ends what nobody wants any more.
     fn end_cancelled(&mut self) {
-        self.waiting.extend(self.handle.shared().take_queue());
         self.end(|slot| {
             let is_cancelled = slot.is_cancelled();
             if is_cancelled {
@@ -186,18 +200,6 @@ impl<'m> Engine<'m> {
             }
             is_cancelled
         });
-        let n_before = self.waiting.len();
-        self.waiting.retain_mut(|submission| {
-            let is_wanted = !submission.cancel.is_cancelled();
-            if !is_wanted {
-                submission.sink.send(Event::Finished {
-                    reason: FinishReason::Cancelled,
-                    text: String::new(),
-                });
-            }
-            is_wanted
-        });
-        self.status.n_ended += (n_before - self.waiting.len()) as u64;
     }
 
     /// Takes slots out of which `is_over`, and has their sequences remembered.
@@ -216,34 +218,42 @@ impl<'m> Engine<'m> {
     }
 
     /// Gives free slots to those who wait, first come first. Who would compute what another
-    /// one is computing just now waits for it instead.
-    fn admit(&mut self) {
-        let mut idx = 0;
-        while self.slots.len() < self.options.n_parallel && idx < self.waiting.len() {
-            let request = &self.waiting[idx].request;
-            if self.is_in_the_making(request) {
-                idx += 1;
-                continue;
-            }
-            let Some(submission) = self.waiting.remove(idx) else {
-                return;
+    /// one is computing just now waits for it instead, and for who needs what lies on disk a
+    /// slot is kept until it is read. Returns whether there is somebody of those.
+    fn admit(&mut self) -> bool {
+        let shared = Arc::clone(self.handle.shared());
+        let (mut idx, mut n_kept) = (0, 0);
+        while self.slots.len() + n_kept < self.options.n_parallel {
+            let mut state = shared.lock();
+            let Some(waiting) = state.queue.get_mut(idx) else {
+                break;
             };
-            self.begin(submission);
+            let known_part = waiting.request.known_part();
+            if known_part.is_some_and(|prompt| self.is_in_the_making(prompt)) {
+                idx += 1;
+            } else if known_part
+                .is_some_and(|prompt| !self.prefixes.bring(prompt, &mut waiting.blocks))
+            {
+                idx += 1;
+                n_kept += 1;
+            } else if let Some(submission) = state.queue.remove(idx) {
+                drop(state);
+                self.begin(submission);
+            }
         }
+        n_kept > 0
     }
 
-    /// Whether another prompt that is being computed shares more with this one than is known.
-    fn is_in_the_making(&self, request: &Request) -> bool {
-        if !request.uses_prefixes() {
-            return false;
-        }
-        let prompt = &request.prompt[..request.prompt.len() - 1];
+    /// Whether another prompt that is being computed, and will be remembered, shares more with
+    /// this one than is known.
+    fn is_in_the_making(&self, prompt: &[u32]) -> bool {
         let n_shared = |slot: &Slot| {
             let pairs = slot.prompt().iter().zip(prompt);
             pairs.take_while(|(a, b)| a == b).count()
         };
-        let prompting = self.slots.iter().filter(|slot| slot.is_prompting());
-        let most = prompting.map(n_shared).max().unwrap_or_default();
+        let slots = self.slots.iter();
+        let making = slots.filter(|slot| slot.is_prompting() && slot.is_remembered());
+        let most = making.map(n_shared).max().unwrap_or_default();
         most > self.prefixes.n_known(prompt)
     }
 
@@ -255,14 +265,10 @@ impl<'m> Engine<'m> {
             ..
         } = self.options;
         let request = &submission.request;
-        let found = if request.uses_prefixes() {
-            // The last token is computed in any case: its logits are not remembered.
-            self.prefixes
-                .find(&request.prompt[..request.prompt.len() - 1])
-        } else {
-            Found::default()
-        };
+        let known_part = request.known_part();
+        let found = known_part.map_or_else(Found::default, |prompt| self.prefixes.find(prompt));
         self.status.n_prompt_tokens += request.prompt.len() as u64;
+        self.status.n_looked_up_tokens += known_part.map_or(0, <[u32]>::len) as u64;
         self.status.n_cached_tokens += found.len as u64;
         match KvCache::new(self.model, n_ctx, keys, values) {
             Ok(cache) => {
@@ -407,7 +413,6 @@ impl<'m> Engine<'m> {
         let mut slots: Vec<_> = self.slots.iter().map(|slot| Some(slot.status())).collect();
         slots.resize(self.options.n_parallel, None);
         self.status.slots = slots;
-        self.status.n_waiting = self.waiting.len();
         self.status.cache_bytes = self.prefixes.n_bytes();
         self.status.n_remembered_tokens = self.prefixes.n_tokens();
         if let Some(disk) = self.prefixes.disk() {

@@ -73,6 +73,7 @@ impl Slot {
             request,
             cancel,
             mut sink,
+            blocks: _,
         } = submission;
         let work = match request.task {
             Task::Embed => Ok(Work::Embed(vec![0.0; n_embd])),
@@ -129,6 +130,11 @@ impl Slot {
     /// Returns whether the prompt is not yet computed.
     pub(super) fn is_prompting(&self) -> bool {
         self.cache.len() < self.n_prompt
+    }
+
+    /// Returns whether what is computed of it is remembered.
+    pub(super) const fn is_remembered(&self) -> bool {
+        self.use_cache
     }
 
     /// Returns the tokens of the prompt.
