@@ -77,6 +77,16 @@ pub struct DiskCacheOptions {
     pub model: String,
 }
 
+/// How a request goes on in a step.
+#[derive(Clone, Copy, Debug)]
+struct Piece {
+    /// Index of its slot.
+    slot: usize,
+    n_tokens: usize,
+    /// Those of them that take room: all but one of a request that generates.
+    n_beside: usize,
+}
+
 /// Many requests on one model.
 pub struct Engine<'m> {
     cpu: &'m Cpu,
@@ -290,52 +300,41 @@ impl<'m> Engine<'m> {
         }
     }
 
-    /// Decides which slots go on by how many tokens: those that generate by all that is
-    /// pending, prompts by their share of the room.
-    fn plan(&self) -> Vec<(usize, usize)> {
-        let n_generating = self
-            .slots
+    /// Decides by how many tokens each slot goes on: one if it generates, and beside that its
+    /// share of the room for what it has pending. A guide may have forced many tokens.
+    fn plan(&self) -> Vec<Piece> {
+        let own = |slot: usize| usize::from(!self.slots[slot].is_prompting());
+        let n_slots = self.slots.len();
+        let room = self.budget.room(n_slots, (0..n_slots).map(own).sum());
+        let mut order: Vec<_> = (0..n_slots).collect();
+        order.sort_by_key(|&slot| self.slots[slot].last_share);
+        let pending = order
             .iter()
-            .filter(|slot| !slot.is_prompting())
-            .count();
-        // A guide may have many tokens pending. Each sequence gets its share of the step, and the
-        // rest of its tokens go into the next one.
-        let n_prompting = self.slots.len() - n_generating;
-        let share = (self.options.batch_len - n_prompting) / n_generating.max(1);
-        let generating: Vec<_> = self
-            .slots
-            .iter()
-            .enumerate()
-            .filter(|(_, slot)| !slot.is_prompting())
-            .map(|(idx, slot)| (idx, slot.n_pending().min(share)))
-            .collect();
-        let room = self.budget.room(generating.iter().map(|(_, n)| n).sum());
-        let is_prompting = |(_, slot): &(usize, &Slot)| slot.is_prompting();
-        let prompting: Vec<_> = self.slots.iter().enumerate().filter(is_prompting).collect();
-        let pending: Vec<_> = prompting.iter().map(|(_, slot)| slot.n_pending()).collect();
-        let pieces = budget::divide(room, &pending);
-        let prompts = prompting.iter().map(|&(idx, _)| idx).zip(pieces);
-        let generating = generating.into_iter();
-        let mut plan: Vec<_> = generating.chain(prompts).filter(|&(_, n)| n > 0).collect();
-        plan.sort_unstable();
+            .map(|&slot| self.slots[slot].n_pending() - own(slot));
+        let shares = budget::divide(room, &pending.collect::<Vec<_>>());
+        let pieces = order.into_iter().zip(shares).map(|(slot, n_beside)| Piece {
+            slot,
+            n_tokens: own(slot) + n_beside,
+            n_beside,
+        });
+        let mut plan: Vec<_> = pieces.filter(|piece| piece.n_tokens > 0).collect();
+        plan.sort_unstable_by_key(|piece| piece.slot);
         plan
     }
 
     /// Does a forward pass and gives everybody what is theirs.
-    fn pass(&mut self, plan: &[(usize, usize)]) {
+    fn pass(&mut self, plan: &[Piece]) {
         let begin = (self.clock)();
-        let n_generating = self
-            .slots
-            .iter()
-            .filter(|slot| !slot.is_prompting())
-            .count();
         self.status.n_steps += 1;
         match self.forward(plan) {
             Ok(ended) => self.end(|slot| ended.contains(&slot.id)),
             // Who made it stop is found at the next step, and everybody is as before.
-            Err(ModelError::Stopped { .. }) => return,
+            Err(ModelError::Stopped { .. }) => {
+                self.budget.stopped();
+                return;
+            }
             Err(ModelError::Sequence { idx, source }) => {
-                let failed = self.slots[plan[idx].0].id;
+                let failed = self.slots[plan[idx].slot].id;
                 let mut error = Some(GenerateError::from(*source));
                 self.end(|slot| {
                     let error = error.take_if(|_| slot.id == failed);
@@ -352,34 +351,36 @@ impl<'m> Engine<'m> {
                 return;
             }
         }
-        if n_generating > 0 {
-            let n_prompt = plan.iter().map(|(_, n)| n).sum::<usize>() - n_generating;
-            self.budget
-                .learn(n_prompt, (self.clock)().saturating_sub(begin));
-        }
+        let n_beside = plan.iter().map(|piece| piece.n_beside).sum();
+        let took = (self.clock)().saturating_sub(begin);
+        self.budget.learn(n_beside, took);
     }
 
     /// Does a forward pass, and returns the ids of the requests that have come to their end.
-    fn forward(&mut self, plan: &[(usize, usize)]) -> Result<Vec<u64>, ModelError> {
-        let n_tokens: usize = plan.iter().map(|(_, n)| n).sum();
-        let (mut cancels, mut sums) = (Vec::new(), Vec::new());
-        for &(idx, n) in plan {
-            let slot = &self.slots[idx];
-            cancels.push((slot.cancel_flag().clone(), n));
-            sums.push(slot.hidden_sum());
-        }
-        let mut spans = Vec::with_capacity(plan.len());
+    fn forward(&mut self, plan: &[Piece]) -> Result<Vec<u64>, ModelError> {
+        let sum = |of: fn(&Piece) -> usize| plan.iter().map(of).sum::<usize>();
+        let n_tokens = sum(|piece| piece.n_tokens);
+        let is_long = sum(|piece| piece.n_beside) > self.budget.in_time();
+        let flags = self.slots.iter().map(|slot| slot.cancel_flag().clone());
+        let mut cancels: Vec<_> = flags.map(|cancel| (cancel, 0)).collect();
+        let (mut sums, mut spans) = (Vec::new(), Vec::with_capacity(plan.len()));
         let mut slots = self.slots.iter_mut().enumerate();
-        for &(idx, n) in plan {
-            let found = slots.find(|(at, _)| *at == idx);
-            spans.extend(found.map(|(_, slot)| slot.span(n)));
+        for piece in plan {
+            cancels[piece.slot].1 = piece.n_tokens;
+            if let Some((_, slot)) = slots.find(|(idx, _)| *idx == piece.slot) {
+                sums.push(slot.hidden_sum());
+                spans.push(slot.span(piece.n_tokens));
+            }
         }
         let mut hidden_states = HiddenStates::new(self.cpu, self.model);
         let mut observer = |view: LayerView<'_>| {
             hidden_states.add(&view, &mut sums);
-            // A pass that is mostly for nobody is not worth its end.
             let cancelled = cancels.iter().filter(|(cancel, _)| cancel.is_cancelled());
-            if 2 * cancelled.map(|(_, n)| n).sum::<usize>() >= n_tokens {
+            let [n_cancelled, n_lost] =
+                cancelled.fold([0, 0], |[n, lost], (_, n_tokens)| [n + 1, lost + n_tokens]);
+            // A pass that is mostly for nobody is not worth its end, and in a long one nobody
+            // who leaves is kept.
+            if 2 * n_lost >= n_tokens || (is_long && n_cancelled > 0) {
                 view.stop();
             }
         };
@@ -396,11 +397,14 @@ impl<'m> Engine<'m> {
             n_vocab: self.model.config().n_vocab,
         };
         let mut ended = Vec::new();
-        for (span, (&(idx, n), sum)) in plan.iter().zip(&sums).enumerate() {
-            let slot = &mut self.slots[idx];
+        for (span, (piece, sum)) in plan.iter().zip(&sums).enumerate() {
+            let slot = &mut self.slots[piece.slot];
+            if piece.n_beside > 0 {
+                slot.last_share = self.status.n_steps;
+            }
             let n_before = slot.n_generated();
-            if slot.advance(n, logits.of(span), sum, &context) {
-                slot.remember_new(n, &mut self.prefixes);
+            if slot.advance(piece.n_tokens, logits.of(span), sum, &context) {
+                slot.remember_new(piece.n_tokens, &mut self.prefixes);
             } else {
                 ended.push(slot.id);
             }

@@ -26,6 +26,8 @@ pub(super) struct Slot {
     /// The prompt and what was generated. Those that are not in the cache are pending.
     tokens: Vec<u32>,
     work: Work,
+    /// The last step in which it had a share of the room.
+    pub(super) last_share: u64,
 }
 
 /// What becomes of the prompt.
@@ -108,6 +110,7 @@ impl Slot {
             n_cached: found.len,
             tokens: request.prompt,
             work,
+            last_share: 0,
         };
         slot.sink.tell(Event::Started {
             n_prompt,

@@ -1,15 +1,22 @@
 //! Many requests at a time: nobody notices the others but by their delay.
 
-use std::time::Duration;
+use std::{
+    cell::Cell,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
 
 use generate::{
-    DiskCacheOptions, EngineOptions, FinishReason, GenerateError, Guide, Request, SubmitError, Task,
+    DiskCacheOptions, Engine, EngineOptions, FinishReason, GenerateError, Guide, Request,
+    SubmitError, Task,
 };
 use proptest::prelude::*;
 use quant_kernels::KvType;
 
-use crate::many::{
-    Asked, OPTIONS, alone, alone_in, ask, assert_same, engine, finish, generate, tokens,
+use crate::{
+    CPU, MODEL,
+    generation::TOKENIZER,
+    many::{Asked, OPTIONS, alone, alone_in, ask, assert_same, engine, finish, generate, tokens},
 };
 
 /// What happens before a step of an engine.
@@ -199,6 +206,98 @@ fn a_short_prompt_overtakes_a_long_one() {
     engine.step();
     assert!(short.told().is_over());
     assert!(!long.told().is_over());
+}
+
+#[test]
+fn prompts_take_turns_where_there_is_room_for_one() {
+    // Every step is too slow and has the least room.
+    let mut engine = engine(OPTIONS, Duration::from_millis(300));
+    let writer = ask(&engine, generate(&tokens(1, 4), 390, 1));
+    for _ in 0..6 {
+        engine.step();
+    }
+    let long = ask(&engine, generate(&tokens(2, 390), 1, 1));
+    engine.step();
+    // Short ones come for ever, and neither they nor the long one are kept waiting by it.
+    let mut n_short = 0;
+    for family in 3.. {
+        let short = ask(&engine, generate(&tokens(family, 20), 1, 1));
+        for _ in 0..3 {
+            engine.step();
+        }
+        assert!(short.told().is_over(), "{family}");
+        n_short += 1;
+        if long.told().is_over() {
+            break;
+        }
+        assert!(n_short < 20, "{:?}", long.told().n_prefilled);
+    }
+    assert!(n_short > 3 && !writer.told().is_over());
+}
+
+#[test]
+fn a_forced_stretch_does_not_keep_the_others_waiting() {
+    let options = EngineOptions {
+        batch_len: 200,
+        ..OPTIONS
+    };
+    let mut engine = engine(options, Duration::from_millis(300));
+    let writer = ask(&engine, generate(&tokens(1, 4), 100, 1));
+    for _ in 0..6 {
+        engine.step();
+    }
+    let reciter = ask(&engine, reciting(&tokens(2, 10), &tokens(3, 120), 1));
+    let mut n_steps = 0;
+    while !reciter.told().is_over() {
+        let n_before = writer.told().tokens.len();
+        engine.step();
+        assert_eq!(writer.told().tokens.len(), n_before + 1);
+        n_steps += 1;
+    }
+    assert_eq!(reciter.told().tokens.len(), 122);
+    // One for the prompt, the others of one token and sixteen more.
+    assert_eq!(n_steps, 1 + 121_usize.div_ceil(1 + 16));
+}
+
+/// An engine whose every step takes 300 ms, and who leaves when the next pass begins.
+fn engine_and_who_leaves() -> (Engine<'static>, Arc<Mutex<Option<Arc<Asked>>>>) {
+    let options = EngineOptions {
+        n_parallel: 4,
+        ..OPTIONS
+    };
+    let leaves: Arc<Mutex<Option<Arc<Asked>>>> = Arc::default();
+    let (who, now) = (Arc::clone(&leaves), Cell::new(Duration::ZERO));
+    let clock = move || {
+        if let Some(asked) = who.lock().unwrap().take() {
+            asked.ticket.cancel();
+        }
+        now.replace(now.get() + Duration::from_millis(300))
+    };
+    let engine = Engine::new(&CPU, &MODEL, &TOKENIZER, options, Box::new(clock)).unwrap();
+    (engine, leaves)
+}
+
+#[test]
+fn a_long_pass_is_given_up_for_one_that_leaves_and_the_next_one_is_not() {
+    let (mut engine, leaves) = engine_and_who_leaves();
+    let [a, b, c, d] =
+        [1, 2, 3, 4].map(|family| Arc::new(ask(&engine, generate(&tokens(family, 300), 1, 1))));
+    let n_prefilled = || [&a, &b, &c, &d].map(|asked| asked.told().n_prefilled);
+    engine.step();
+    assert_eq!(n_prefilled(), [16, 16, 16, 0]);
+    // Twelve each are too slow for a step that others wait for.
+    *leaves.lock().unwrap() = Some(Arc::clone(&b));
+    engine.step();
+    assert_eq!(n_prefilled(), [16, 16, 16, 0]);
+    assert!(!b.told().is_over());
+    *leaves.lock().unwrap() = Some(Arc::clone(&c));
+    engine.step();
+    assert_eq!(b.told().end, Some(FinishReason::Cancelled));
+    assert_eq!(n_prefilled(), [32, 16, 16, 16]);
+    assert!(!c.told().is_over());
+    engine.step();
+    assert_eq!(c.told().end, Some(FinishReason::Cancelled));
+    assert!(n_prefilled()[3] > 16);
 }
 
 #[test]
