@@ -254,6 +254,9 @@ impl ServeArgs {
         let clock = Box::new(move || begin.elapsed());
         let options = self.engine_options(state, fingerprint.of_cache());
         let mut batches = BatchEngine::new(&cpu, &model, &tokenizer, options, clock)?;
+        if batches.is_disk_taken() {
+            tracing::warn!("another server has the cache folder: going on without it");
+        }
         let served = ServedModel::new(batches.handle(), Arc::clone(&tokenizer), facts)?;
         server.set_model(served);
         if !self.quiet.quiet {

@@ -196,7 +196,7 @@ fn engine_metrics(page: &mut Page, status: &EngineStatus) {
     page.counter(
         "apr_prefix_cache_queries_total",
         "Prompt tokens that were looked up in the prefix cache.",
-        status.n_prompt_tokens,
+        status.n_looked_up_tokens,
     );
     page.counter(
         "apr_prefix_cache_hits_total",

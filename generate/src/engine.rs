@@ -3,8 +3,9 @@
 //! An [`Engine`] works in steps, each one forward pass over several sequences: one token of
 //! every request that generates, and pieces of the prompts of those that have just come. So
 //! requests join and leave between steps, and a long prompt delays the others by no more than
-//! the time that a step may take. What was computed of a request stays in a
-//! prefix cache for those that begin alike.
+//! the time that a step may take. What was computed of a request stays in a prefix cache for
+//! those that begin alike; a request waits in the queue while what it needs of it is read from
+//! disk, and nobody else does.
 //!
 //! Nothing of this changes an answer: the logits at a position depend on the tokens before it
 //! and on nothing else, and each request draws with random numbers of its own.
@@ -16,7 +17,7 @@ mod handle;
 mod request;
 mod slot;
 
-use std::{collections::VecDeque, fmt, path::PathBuf, time::Duration};
+use std::{fmt, path::PathBuf, sync::Arc, time::Duration};
 
 use moe_model::{KvCache, LayerView, Model, ModelError, Workspace, forward_batch};
 use quant_kernels::{Cpu, KvType, Norm};
@@ -28,13 +29,17 @@ use self::{
     slot::{Slot, StepContext},
 };
 use crate::{
-    FinishReason, GenerateError,
+    GenerateError,
     prefix_cache::{Found, PrefixCache},
 };
 
 pub use event::{CacheMiss, Event, EventSink, TokenScore};
 pub use handle::{EngineHandle, EngineStatus, SlotStatus, SubmitError, Ticket};
 pub use request::{Generate, Guide, Request, Task};
+
+/// How long a step with nothing to do but to wait for the disk does so, before it looks again
+/// whether anybody still wants what it waits for.
+const DISK_WAIT: Duration = Duration::from_millis(50);
 
 /// How an engine is made.
 #[derive(Clone, Debug)]
@@ -63,12 +68,23 @@ pub struct EngineOptions {
 /// Where keys and values are kept across restarts.
 #[derive(Clone, Debug)]
 pub struct DiskCacheOptions {
-    /// The folder. It is made if it is not there.
+    /// The folder. It is made if it is not there, for its owner alone: the tokens of prompts lie
+    /// in it.
     pub folder: PathBuf,
     /// The most bytes in it.
     pub max_bytes: u64,
     /// What tells this model's from others': a hash of its weights and tokenizer.
     pub model: String,
+}
+
+/// How a request goes on in a step.
+#[derive(Clone, Copy, Debug)]
+struct Piece {
+    /// Index of its slot.
+    slot: usize,
+    n_tokens: usize,
+    /// Those of them that take room: all but one of a request that generates.
+    n_beside: usize,
 }
 
 /// Many requests on one model.
@@ -82,8 +98,6 @@ pub struct Engine<'m> {
     workspace: Workspace,
     budget: Budget,
     prefixes: PrefixCache,
-    /// Requests that have left the queue of the handle but have no slot yet.
-    waiting: VecDeque<Submission>,
     /// The requests being worked on, in the order in which they came.
     slots: Vec<Slot>,
     status: EngineStatus,
@@ -136,7 +150,6 @@ impl<'m> Engine<'m> {
             workspace: Workspace::new(model, batch_len)?,
             budget: Budget::new(batch_len, options.step_time),
             prefixes: PrefixCache::new(&like, options.cache_bytes, options.disk.as_ref())?,
-            waiting: VecDeque::new(),
             slots: Vec::with_capacity(n_parallel),
             status: EngineStatus::default(),
             options,
@@ -147,6 +160,13 @@ impl<'m> Engine<'m> {
     #[must_use]
     pub fn handle(&self) -> EngineHandle {
         self.handle.clone()
+    }
+
+    /// Returns whether another engine, in another process perhaps, has the folder of the cache
+    /// on disk: this one then works as if it had been given none.
+    #[must_use]
+    pub const fn is_disk_taken(&self) -> bool {
+        self.options.disk.is_some() && self.prefixes.disk().is_none()
     }
 
     /// Works until the handle drains and nothing is left, asleep while there is nothing to do.
@@ -162,23 +182,27 @@ impl<'m> Engine<'m> {
         }
     }
 
-    /// Does one forward pass for all requests there are. Returns false if there was nothing to
-    /// do.
+    /// Does one forward pass for all requests there are, or waits a moment for the disk if that
+    /// is what all of them wait for. Returns false if there was nothing to do.
     pub fn step(&mut self) -> bool {
+        self.prefixes.take_in();
         self.end_cancelled();
-        self.admit();
+        let is_disk_awaited = self.admit();
         let plan = self.plan();
         if !plan.is_empty() {
             self.pass(&plan);
         }
         self.prefixes.shrink();
         self.tell_status();
-        !plan.is_empty()
+        if plan.is_empty() && is_disk_awaited {
+            // Nothing shrinks before the next step holds what comes now.
+            self.prefixes.take_in_next(DISK_WAIT);
+        }
+        !plan.is_empty() || is_disk_awaited
     }
 
-    /// Ends what nobody wants any more, in slots and in the queue.
+    /// Ends what nobody wants any more.
     fn end_cancelled(&mut self) {
-        self.waiting.extend(self.handle.shared().take_queue());
         self.end(|slot| {
             let is_cancelled = slot.is_cancelled();
             if is_cancelled {
@@ -186,19 +210,6 @@ impl<'m> Engine<'m> {
             }
             is_cancelled
         });
-        let n_before = self.waiting.len();
-        self.waiting.retain_mut(|submission| {
-            let is_wanted = !submission.cancel.is_cancelled();
-            if !is_wanted {
-                submission.sink.send(Event::Finished {
-                    reason: FinishReason::Cancelled,
-                    text: String::new(),
-                    score: None,
-                });
-            }
-            is_wanted
-        });
-        self.status.n_ended += (n_before - self.waiting.len()) as u64;
     }
 
     /// Takes slots out of which `is_over`, and has their sequences remembered.
@@ -217,34 +228,42 @@ impl<'m> Engine<'m> {
     }
 
     /// Gives free slots to those who wait, first come first. Who would compute what another
-    /// one is computing just now waits for it instead.
-    fn admit(&mut self) {
-        let mut idx = 0;
-        while self.slots.len() < self.options.n_parallel && idx < self.waiting.len() {
-            let request = &self.waiting[idx].request;
-            if self.is_in_the_making(request) {
-                idx += 1;
-                continue;
-            }
-            let Some(submission) = self.waiting.remove(idx) else {
-                return;
+    /// one is computing just now waits for it instead, and for who needs what lies on disk a
+    /// slot is kept until it is read. Returns whether there is somebody of those.
+    fn admit(&mut self) -> bool {
+        let shared = Arc::clone(self.handle.shared());
+        let (mut idx, mut n_kept) = (0, 0);
+        while self.slots.len() + n_kept < self.options.n_parallel {
+            let mut state = shared.lock();
+            let Some(waiting) = state.queue.get_mut(idx) else {
+                break;
             };
-            self.begin(submission);
+            let known_part = waiting.request.known_part();
+            if known_part.is_some_and(|prompt| self.is_in_the_making(prompt)) {
+                idx += 1;
+            } else if known_part
+                .is_some_and(|prompt| !self.prefixes.bring(prompt, &mut waiting.blocks))
+            {
+                idx += 1;
+                n_kept += 1;
+            } else if let Some(submission) = state.queue.remove(idx) {
+                drop(state);
+                self.begin(submission);
+            }
         }
+        n_kept > 0
     }
 
-    /// Whether another prompt that is being computed shares more with this one than is known.
-    fn is_in_the_making(&self, request: &Request) -> bool {
-        if !request.uses_prefixes() {
-            return false;
-        }
-        let prompt = &request.prompt[..request.prompt.len() - 1];
+    /// Whether another prompt that is being computed, and will be remembered, shares more with
+    /// this one than is known.
+    fn is_in_the_making(&self, prompt: &[u32]) -> bool {
         let n_shared = |slot: &Slot| {
             let pairs = slot.prompt().iter().zip(prompt);
             pairs.take_while(|(a, b)| a == b).count()
         };
-        let prompting = self.slots.iter().filter(|slot| slot.is_prompting());
-        let most = prompting.map(n_shared).max().unwrap_or_default();
+        let slots = self.slots.iter();
+        let making = slots.filter(|slot| slot.is_prompting() && slot.is_remembered());
+        let most = making.map(n_shared).max().unwrap_or_default();
         most > self.prefixes.n_known(prompt)
     }
 
@@ -256,14 +275,10 @@ impl<'m> Engine<'m> {
             ..
         } = self.options;
         let request = &submission.request;
-        let found = if request.uses_prefixes() {
-            // The last token is computed in any case: its logits are not remembered.
-            self.prefixes
-                .find(&request.prompt[..request.prompt.len() - 1])
-        } else {
-            Found::default()
-        };
+        let known_part = request.known_part();
+        let found = known_part.map_or_else(Found::default, |prompt| self.prefixes.find(prompt));
         self.status.n_prompt_tokens += request.prompt.len() as u64;
+        self.status.n_looked_up_tokens += known_part.map_or(0, <[u32]>::len) as u64;
         self.status.n_cached_tokens += found.len as u64;
         match KvCache::new(self.model, n_ctx, keys, values) {
             Ok(cache) => {
@@ -285,52 +300,41 @@ impl<'m> Engine<'m> {
         }
     }
 
-    /// Decides which slots go on by how many tokens: those that generate by all that is
-    /// pending, prompts by their share of the room.
-    fn plan(&self) -> Vec<(usize, usize)> {
-        let n_generating = self
-            .slots
+    /// Decides by how many tokens each slot goes on: one if it generates, and beside that its
+    /// share of the room for what it has pending. A guide may have forced many tokens.
+    fn plan(&self) -> Vec<Piece> {
+        let own = |slot: usize| usize::from(!self.slots[slot].is_prompting());
+        let n_slots = self.slots.len();
+        let room = self.budget.room(n_slots, (0..n_slots).map(own).sum());
+        let mut order: Vec<_> = (0..n_slots).collect();
+        order.sort_by_key(|&slot| self.slots[slot].last_share);
+        let pending = order
             .iter()
-            .filter(|slot| !slot.is_prompting())
-            .count();
-        // A guide may have many tokens pending. Each sequence gets its share of the step, and the
-        // rest of its tokens go into the next one.
-        let n_prompting = self.slots.len() - n_generating;
-        let share = (self.options.batch_len - n_prompting) / n_generating.max(1);
-        let generating: Vec<_> = self
-            .slots
-            .iter()
-            .enumerate()
-            .filter(|(_, slot)| !slot.is_prompting())
-            .map(|(idx, slot)| (idx, slot.n_pending().min(share)))
-            .collect();
-        let room = self.budget.room(generating.iter().map(|(_, n)| n).sum());
-        let is_prompting = |(_, slot): &(usize, &Slot)| slot.is_prompting();
-        let prompting: Vec<_> = self.slots.iter().enumerate().filter(is_prompting).collect();
-        let pending: Vec<_> = prompting.iter().map(|(_, slot)| slot.n_pending()).collect();
-        let pieces = budget::divide(room, &pending);
-        let prompts = prompting.iter().map(|&(idx, _)| idx).zip(pieces);
-        let generating = generating.into_iter();
-        let mut plan: Vec<_> = generating.chain(prompts).filter(|&(_, n)| n > 0).collect();
-        plan.sort_unstable();
+            .map(|&slot| self.slots[slot].n_pending() - own(slot));
+        let shares = budget::divide(room, &pending.collect::<Vec<_>>());
+        let pieces = order.into_iter().zip(shares).map(|(slot, n_beside)| Piece {
+            slot,
+            n_tokens: own(slot) + n_beside,
+            n_beside,
+        });
+        let mut plan: Vec<_> = pieces.filter(|piece| piece.n_tokens > 0).collect();
+        plan.sort_unstable_by_key(|piece| piece.slot);
         plan
     }
 
     /// Does a forward pass and gives everybody what is theirs.
-    fn pass(&mut self, plan: &[(usize, usize)]) {
+    fn pass(&mut self, plan: &[Piece]) {
         let begin = (self.clock)();
-        let n_generating = self
-            .slots
-            .iter()
-            .filter(|slot| !slot.is_prompting())
-            .count();
         self.status.n_steps += 1;
         match self.forward(plan) {
             Ok(ended) => self.end(|slot| ended.contains(&slot.id)),
             // Who made it stop is found at the next step, and everybody is as before.
-            Err(ModelError::Stopped { .. }) => return,
+            Err(ModelError::Stopped { .. }) => {
+                self.budget.stopped();
+                return;
+            }
             Err(ModelError::Sequence { idx, source }) => {
-                let failed = self.slots[plan[idx].0].id;
+                let failed = self.slots[plan[idx].slot].id;
                 let mut error = Some(GenerateError::from(*source));
                 self.end(|slot| {
                     let error = error.take_if(|_| slot.id == failed);
@@ -347,34 +351,36 @@ impl<'m> Engine<'m> {
                 return;
             }
         }
-        if n_generating > 0 {
-            let n_prompt = plan.iter().map(|(_, n)| n).sum::<usize>() - n_generating;
-            self.budget
-                .learn(n_prompt, (self.clock)().saturating_sub(begin));
-        }
+        let n_beside = plan.iter().map(|piece| piece.n_beside).sum();
+        let took = (self.clock)().saturating_sub(begin);
+        self.budget.learn(n_beside, took);
     }
 
     /// Does a forward pass, and returns the ids of the requests that have come to their end.
-    fn forward(&mut self, plan: &[(usize, usize)]) -> Result<Vec<u64>, ModelError> {
-        let n_tokens: usize = plan.iter().map(|(_, n)| n).sum();
-        let (mut cancels, mut sums) = (Vec::new(), Vec::new());
-        for &(idx, n) in plan {
-            let slot = &self.slots[idx];
-            cancels.push((slot.cancel_flag().clone(), n));
-            sums.push(slot.hidden_sum());
-        }
-        let mut spans = Vec::with_capacity(plan.len());
+    fn forward(&mut self, plan: &[Piece]) -> Result<Vec<u64>, ModelError> {
+        let sum = |of: fn(&Piece) -> usize| plan.iter().map(of).sum::<usize>();
+        let n_tokens = sum(|piece| piece.n_tokens);
+        let is_long = sum(|piece| piece.n_beside) > self.budget.in_time();
+        let flags = self.slots.iter().map(|slot| slot.cancel_flag().clone());
+        let mut cancels: Vec<_> = flags.map(|cancel| (cancel, 0)).collect();
+        let (mut sums, mut spans) = (Vec::new(), Vec::with_capacity(plan.len()));
         let mut slots = self.slots.iter_mut().enumerate();
-        for &(idx, n) in plan {
-            let found = slots.find(|(at, _)| *at == idx);
-            spans.extend(found.map(|(_, slot)| slot.span(n)));
+        for piece in plan {
+            cancels[piece.slot].1 = piece.n_tokens;
+            if let Some((_, slot)) = slots.find(|(idx, _)| *idx == piece.slot) {
+                sums.push(slot.hidden_sum());
+                spans.push(slot.span(piece.n_tokens));
+            }
         }
         let mut hidden_states = HiddenStates::new(self.cpu, self.model);
         let mut observer = |view: LayerView<'_>| {
             hidden_states.add(&view, &mut sums);
-            // A pass that is mostly for nobody is not worth its end.
             let cancelled = cancels.iter().filter(|(cancel, _)| cancel.is_cancelled());
-            if 2 * cancelled.map(|(_, n)| n).sum::<usize>() >= n_tokens {
+            let [n_cancelled, n_lost] =
+                cancelled.fold([0, 0], |[n, lost], (_, n_tokens)| [n + 1, lost + n_tokens]);
+            // A pass that is mostly for nobody is not worth its end, and in a long one nobody
+            // who leaves is kept.
+            if 2 * n_lost >= n_tokens || (is_long && n_cancelled > 0) {
                 view.stop();
             }
         };
@@ -391,11 +397,14 @@ impl<'m> Engine<'m> {
             n_vocab: self.model.config().n_vocab,
         };
         let mut ended = Vec::new();
-        for (span, (&(idx, n), sum)) in plan.iter().zip(&sums).enumerate() {
-            let slot = &mut self.slots[idx];
+        for (span, (piece, sum)) in plan.iter().zip(&sums).enumerate() {
+            let slot = &mut self.slots[piece.slot];
+            if piece.n_beside > 0 {
+                slot.last_share = self.status.n_steps;
+            }
             let n_before = slot.n_generated();
-            if slot.advance(n, logits.of(span), sum, &context) {
-                slot.remember_new(n, &mut self.prefixes);
+            if slot.advance(piece.n_tokens, logits.of(span), sum, &context) {
+                slot.remember_new(piece.n_tokens, &mut self.prefixes);
             } else {
                 ended.push(slot.id);
             }
@@ -408,7 +417,6 @@ impl<'m> Engine<'m> {
         let mut slots: Vec<_> = self.slots.iter().map(|slot| Some(slot.status())).collect();
         slots.resize(self.options.n_parallel, None);
         self.status.slots = slots;
-        self.status.n_waiting = self.waiting.len();
         self.status.cache_bytes = self.prefixes.n_bytes();
         self.status.n_remembered_tokens = self.prefixes.n_tokens();
         if let Some(disk) = self.prefixes.disk() {

@@ -55,7 +55,7 @@ pub enum GenerateError {
         found: usize,
     },
     /// The folder of the prefix cache cannot be used.
-    #[error("cache folder {}: {source}", path.display())]
+    #[error("the cache folder {} cannot be used", path.display())]
     CacheFolder {
         /// The folder.
         path: PathBuf,

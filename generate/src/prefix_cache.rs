@@ -8,21 +8,25 @@
 //! Blocks are shared by counting: the tree and any number of sequences hold the same memory.
 //! What no sequence stands on is bounded; beyond the limit the block goes that was not asked
 //! for the longest, children before parents. With a [disk](disk) below, a block that goes stays
-//! there and is read again when a prompt comes by.
+//! there and is [brought](PrefixCache::bring) back while a prompt that needs it waits.
 
 mod disk;
 mod tree;
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use moe_model::KvCache;
 use quant_kernels::{KV_BLOCK, KvBlock};
 
 use self::{
-    disk::Disk,
+    disk::{Disk, Found as FoundOnDisk},
     tree::{NodeId, Place, Tree},
 };
 use crate::{CacheMiss, DiskCacheOptions, GenerateError};
+
+/// Blocks beyond the limit that may stay until they are written: those of a step or two, so
+/// that a small memory does not keep everything from the disk.
+const N_LATE: u64 = 8;
 
 /// Where a sequence stands in the tree: at the last of its blocks that the tree holds. As
 /// long as it stands there, nothing of its path goes.
@@ -46,8 +50,9 @@ pub(crate) struct Found {
 /// The tree, its limits, and what lies on disk.
 #[derive(Debug)]
 pub(crate) struct PrefixCache {
-    tree: Tree,
+    /// Dropped before the tree, whose blocks it writes until the last.
     disk: Option<Disk>,
+    tree: Tree,
     max_bytes: u64,
     block_bytes: u64,
     /// Counts lookups and insertions; the time of the least recently used.
@@ -56,7 +61,7 @@ pub(crate) struct PrefixCache {
 
 impl PrefixCache {
     /// Makes an empty cache for blocks shaped as those of `like`, or one with what an earlier
-    /// one has left on disk.
+    /// one has left on disk. If another one has the disk just now, it is as if there were none.
     ///
     /// # Errors
     /// [`GenerateError::CacheFolder`] if the folder cannot be made or read.
@@ -67,42 +72,89 @@ impl PrefixCache {
     ) -> Result<Self, GenerateError> {
         let mut tree = Tree::default();
         let disk = disk.map(|options| Disk::open(options, like.shape(), &mut tree));
-        let disk = disk.transpose()?;
+        let disk = disk.transpose()?.flatten();
         // What was written by others was used before anything here is.
         let now = tree
             .iter()
-            .map(|(_, node)| node.used)
+            .map(|(_, node)| node.used())
             .max()
             .unwrap_or_default();
         Ok(Self {
-            tree,
             disk,
+            tree,
             max_bytes,
             block_bytes: like.shape().block_bytes() as u64,
             now,
         })
     }
 
-    /// Returns how many of the first tokens of a prompt are remembered, wherever they lie.
-    pub(crate) fn n_known(&self, tokens: &[u32]) -> usize {
-        let (mut at, mut len) = (None, 0);
-        while let Some((node, n_common)) = self.tree.nearest_child(at, &tokens[len..]) {
-            len += n_common;
+    /// Returns the blocks that a prompt shares its beginning with, and how many tokens of each;
+    /// of the last perhaps none.
+    fn path(&self, tokens: &[u32]) -> Vec<(NodeId, usize)> {
+        let (mut path, mut rest, mut at) = (Vec::new(), tokens, None);
+        while let Some((node, n_common)) = self.tree.nearest_child(at, rest) {
+            path.push((node, n_common));
             if n_common < KV_BLOCK {
                 break;
             }
-            at = Some(node);
+            (at, rest) = (Some(node), &rest[n_common..]);
         }
-        len
+        path
     }
 
-    /// Finds the blocks of the longest beginning of `tokens` that is remembered.
+    /// Returns how many of the first tokens of a prompt are remembered, wherever they lie.
+    pub(crate) fn n_known(&self, tokens: &[u32]) -> usize {
+        self.path(tokens).iter().map(|(_, n_common)| n_common).sum()
+    }
+
+    /// Has what is remembered of `tokens` brought into memory, and returns whether all of it is
+    /// there. What is there is put into `held`, so that it stays.
+    pub(crate) fn bring(&mut self, tokens: &[u32], held: &mut Vec<Arc<KvBlock>>) -> bool {
+        held.clear();
+        let mut is_there = true;
+        for (id, n_common) in self.path(tokens) {
+            let node = self.tree.get(id);
+            match (node.place(), &mut self.disk) {
+                (Place::Memory(block), _) => held.push(Arc::clone(block)),
+                (Place::Disk, Some(disk)) if n_common > 0 => {
+                    disk.read(id, node);
+                    is_there = false;
+                }
+                (Place::Disk, _) => {}
+            }
+        }
+        is_there
+    }
+
+    /// Takes in what was read from disk meanwhile.
+    pub(crate) fn take_in(&mut self) {
+        while self.take_in_next(Duration::ZERO) {}
+    }
+
+    /// Takes in the next block that is read from disk, if it comes within so long. Returns
+    /// whether it did.
+    pub(crate) fn take_in_next(&mut self, at_most: Duration) -> bool {
+        let Some(found) = (self.disk.as_mut()).and_then(|disk| disk.found(at_most)) else {
+            return false;
+        };
+        let FoundOnDisk { node, hash, block } = found;
+        let asked = self.tree.find(node);
+        if asked.is_none_or(|node| node.hash != hash || node.is_held()) {
+            return true;
+        }
+        match block {
+            Some(block) => self.tree.put(node, Place::Memory(Arc::new(block))),
+            // It is not what it should be, so it and what hangs on it are gone.
+            None => self.forget(node),
+        }
+        true
+    }
+
+    /// Finds the blocks of the longest beginning of `tokens` that is in memory.
     pub(crate) fn find(&mut self, tokens: &[u32]) -> Found {
         self.now += 1;
         let mut found = Found::default();
-        while let Some((node, n_common)) =
-            (self.tree).nearest_child(found.cursor.node, &tokens[found.len..])
-        {
+        for (node, n_common) in self.path(tokens) {
             let position = found.len + n_common;
             let ahead = self.tree.get(node).tokens.get(n_common);
             if let (Some(&cached), Some(&token)) = (ahead, tokens.get(position)) {
@@ -116,16 +168,15 @@ impl PrefixCache {
                 break;
             }
             let Some(block) = self.take(node) else {
-                // Its file could not be read, so it and what hangs on it are gone.
+                // It lies on disk, and its beginning is of use all the same.
                 found.miss = None;
-                continue;
+                break;
             };
             found.blocks.push(block);
             found.len = position;
-            if n_common < KV_BLOCK {
-                break;
+            if n_common == KV_BLOCK {
+                self.step(&mut found.cursor, node);
             }
-            self.step(&mut found.cursor, node);
         }
         found
     }
@@ -140,26 +191,34 @@ impl PrefixCache {
     }
 
     /// Takes a sequence that has ended off the tree.
-    pub(crate) fn leave(&mut self, cursor: Cursor) {
-        self.tree.leave(cursor.node);
+    pub(crate) fn leave(&mut self, Cursor { node, .. }: Cursor) {
+        self.tree.leave(node);
     }
 
-    /// Returns the block of a node, from disk if it lies there.
-    fn take(&mut self, node: NodeId) -> Option<Arc<KvBlock>> {
-        if let Place::Disk = self.tree.get(node).place() {
-            let read = (self.disk.as_mut()).and_then(|disk| disk.read(self.tree.get(node)));
-            let Some(block) = read else {
-                self.forget(node);
-                return None;
-            };
-            self.tree.put(node, Place::Memory(block));
+    /// Returns the block of a node, if it lies in memory.
+    fn take(&mut self, id: NodeId) -> Option<Arc<KvBlock>> {
+        let Place::Memory(block) = self.tree.get(id).place() else {
+            return None;
+        };
+        let block = Arc::clone(block);
+        self.tree.touch(id, self.now);
+        self.write(id);
+        Some(block)
+    }
+
+    /// Has a node written to disk, unless it lies there or will in a moment.
+    fn write(&mut self, id: NodeId) {
+        let (Some(disk), node) = (&mut self.disk, self.tree.get(id)) else {
+            return;
+        };
+        match node.file() {
+            Some(file) if file.is_there() || file.is_waiting() => return,
+            // It failed the last time.
+            Some(_) => disk.remove(node),
+            None => {}
         }
-        let node = self.tree.get_mut(node);
-        node.used = self.now;
-        match node.place() {
-            Place::Memory(block) => Some(Arc::clone(block)),
-            Place::Disk => None,
-        }
+        let file = disk.write(node);
+        self.tree.set_file(id, file);
     }
 
     /// Remembers the blocks of a sequence that are complete and not yet in the tree, of which
@@ -199,26 +258,19 @@ impl PrefixCache {
         tokens: &[u32],
         block: &Arc<KvBlock>,
     ) -> (NodeId, Arc<KvBlock>) {
-        if let Some((node, n_common)) = self.tree.nearest_child(parent, tokens)
-            && n_common == tokens.len()
-            && self.tree.get(node).tokens.len() == n_common
-        {
-            if let Place::Disk = self.tree.get(node).place() {
+        if let Some(node) = self.tree.child(parent, tokens) {
+            if !self.tree.get(node).is_held() {
                 self.tree.put(node, Place::Memory(Arc::clone(block)));
             }
             let known = self.take(node).unwrap_or_else(|| Arc::clone(block));
             return (node, known);
         }
-        for shorter in self.tree.shorter_children(parent, tokens) {
-            self.forget(shorter);
-        }
+        let shorter = self.tree.shorter_children(parent, tokens);
         let node = self
             .tree
             .insert(parent, tokens, Arc::clone(block), self.now);
-        if let Some(disk) = &mut self.disk {
-            let is_written = disk.write(self.tree.get(node), block);
-            self.tree.get_mut(node).is_written = is_written;
-        }
+        self.write(node);
+        shorter.into_iter().for_each(|shorter| self.forget(shorter));
         (node, Arc::clone(block))
     }
 
@@ -227,26 +279,19 @@ impl PrefixCache {
         debug_assert_eq!(self.tree.counts(), self.tree.recount());
         let n_most = self.max_bytes / self.block_bytes.max(1);
         while self.tree.counts().n_idle > n_most {
-            // A parent in memory goes after its children: a prompt that misses it finds them
-            // no more.
-            let Some(oldest) = self.tree.oldest(|tree, node| {
-                node.is_held()
-                    && node.is_free()
-                    && !node.children.iter().any(|&child| tree.get(child).is_held())
-            }) else {
+            let Some(oldest) = self.tree.oldest_in_memory() else {
                 break;
             };
-            if self.tree.get(oldest).is_written {
-                self.tree.put(oldest, Place::Disk);
-            } else {
-                self.forget(oldest);
+            match self.tree.get(oldest).file() {
+                Some(file) if file.is_there() => self.tree.put(oldest, Place::Disk),
+                Some(file) if file.is_waiting() && self.tree.counts().n_idle <= n_most + N_LATE => {
+                    break;
+                }
+                _ => self.forget(oldest),
             }
         }
         while self.disk.as_ref().is_some_and(Disk::is_over) {
-            let Some(oldest) = self
-                .tree
-                .oldest(|_, node| node.is_written && node.children.is_empty() && node.is_free())
-            else {
+            let Some(oldest) = self.tree.oldest_on_disk() else {
                 break;
             };
             self.forget(oldest);
@@ -256,7 +301,7 @@ impl PrefixCache {
     /// Forgets a node and what hangs on it, on disk too.
     fn forget(&mut self, node: NodeId) {
         for node in self.tree.remove(node) {
-            if let Some(disk) = self.disk.as_mut().filter(|_| node.is_written) {
+            if let Some(disk) = self.disk.as_mut().filter(|_| node.file().is_some()) {
                 disk.remove(&node);
             }
         }
@@ -272,7 +317,7 @@ impl PrefixCache {
         self.tree.counts().n_tokens
     }
 
-    /// Returns the disk below.
+    /// Returns the disk below, if there is one and it is ours.
     pub(crate) const fn disk(&self) -> Option<&Disk> {
         self.disk.as_ref()
     }

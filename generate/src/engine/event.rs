@@ -70,8 +70,8 @@ pub struct CacheMiss {
     pub found: u32,
 }
 
-/// Where the events of a request go. It is called by the thread of the engine and must not
-/// wait.
+/// Where the events of a request go. It is called by the thread of the engine, or by the one
+/// that cancels a request that still waits, and must not wait itself.
 pub trait EventSink: Send {
     /// Takes an event. Returns whether somebody still listens; otherwise the request is
     /// cancelled.

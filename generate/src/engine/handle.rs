@@ -6,11 +6,12 @@ use std::{
     sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
 };
 
+use quant_kernels::KvBlock;
 use sampler::StopRules;
 use thiserror::Error;
 
-use super::{EventSink, Request, Task};
-use crate::{CancelFlag, GenerateError};
+use super::{Event, EventSink, Request, Task};
+use crate::{CancelFlag, FinishReason, GenerateError};
 
 /// Gives requests to an engine, from any thread.
 #[derive(Clone, Debug)]
@@ -55,6 +56,9 @@ pub struct EngineStatus {
     pub n_ended: u64,
     /// Prompt tokens of all requests started.
     pub n_prompt_tokens: u64,
+    /// Those of them that were looked up in the cache: all but the last, of requests that may
+    /// use it.
+    pub n_looked_up_tokens: u64,
     /// Those of them that were found in the cache.
     pub n_cached_tokens: u64,
     /// Tokens generated.
@@ -90,6 +94,8 @@ pub(crate) struct Submission {
     pub(crate) request: Request,
     pub(crate) cancel: CancelFlag,
     pub(crate) sink: Box<dyn EventSink>,
+    /// What has been brought from disk for it so far.
+    pub(crate) blocks: Vec<Arc<KvBlock>>,
 }
 
 impl fmt::Debug for Submission {
@@ -109,9 +115,12 @@ pub(crate) struct Shared {
 
 #[derive(Debug, Default)]
 pub(crate) struct State {
+    /// Those that have no slot yet, in the order in which they came.
     pub(crate) queue: VecDeque<Submission>,
-    pub(crate) is_draining: bool,
-    pub(crate) status: EngineStatus,
+    is_draining: bool,
+    status: EngineStatus,
+    /// Requests that were cancelled in the queue.
+    n_withdrawn: u64,
     next_id: u64,
 }
 
@@ -157,7 +166,7 @@ impl EngineHandle {
         if state.is_draining {
             return Err(SubmitError::Draining);
         }
-        let n_waiting = state.queue.len() + state.status.n_waiting;
+        let n_waiting = state.queue.len();
         if n_waiting >= self.shared.limits.queue_len {
             return Err(SubmitError::QueueFull { n_waiting });
         }
@@ -168,6 +177,7 @@ impl EngineHandle {
             request,
             cancel: cancel.clone(),
             sink,
+            blocks: Vec::new(),
         });
         drop(state);
         self.shared.wake.notify_one();
@@ -190,7 +200,8 @@ impl EngineHandle {
     pub fn status(&self) -> EngineStatus {
         let state = self.shared.lock();
         let mut status = state.status.clone();
-        status.n_waiting += state.queue.len();
+        status.n_waiting = state.queue.len();
+        status.n_ended += state.n_withdrawn;
         status
     }
 
@@ -208,10 +219,17 @@ impl Ticket {
         self.id
     }
 
-    /// Ends the request before its time. What was computed of it stays in the cache.
+    /// Ends the request before its time, at once if it still waits. What was computed of it
+    /// stays in the cache.
     pub fn cancel(&self) {
         self.cancel.cancel();
-        self.shared.wake.notify_one();
+        if let Some(mut submission) = self.shared.withdraw(self.id) {
+            submission.sink.send(Event::Finished {
+                reason: FinishReason::Cancelled,
+                text: String::new(),
+                score: None,
+            });
+        }
     }
 }
 
@@ -228,12 +246,12 @@ impl Shared {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Takes what has come since the last time.
-    pub(crate) fn take_queue(&self) -> VecDeque<Submission> {
+    /// Takes a request out of the queue, if it is there.
+    fn withdraw(&self, id: u64) -> Option<Submission> {
         let mut state = self.lock();
-        let queue = std::mem::take(&mut state.queue);
-        state.status.n_waiting += queue.len();
-        queue
+        let idx = state.queue.iter().position(|waiting| waiting.id == id)?;
+        state.n_withdrawn += 1;
+        state.queue.remove(idx)
     }
 
     pub(crate) fn set_status(&self, status: &EngineStatus) {

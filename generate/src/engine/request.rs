@@ -74,13 +74,16 @@ pub trait Guide: Send + fmt::Debug {
 }
 
 impl Request {
-    /// Whether what is remembered of others' prompts is of use: scores and hidden states of
-    /// all tokens are not remembered.
-    pub(crate) fn uses_prefixes(&self) -> bool {
-        self.use_cache
+    /// Returns the part of the prompt that may be found in the cache: all but the last token,
+    /// whose logits are not remembered; nothing if scores or hidden states of all are asked
+    /// for, which are not either.
+    pub(crate) fn known_part(&self) -> Option<&[u32]> {
+        let is_of_use = self.use_cache
             && match &self.task {
                 Task::Generate(generate) => generate.n_top_prompt.is_none(),
                 Task::Embed => false,
-            }
+            };
+        let (_, known_part) = self.prompt.split_last()?;
+        is_of_use.then_some(known_part)
     }
 }

@@ -26,6 +26,8 @@ pub(super) struct Slot {
     /// The prompt and what was generated. Those that are not in the cache are pending.
     tokens: Vec<u32>,
     work: Work,
+    /// The last step in which it had a share of the room.
+    pub(super) last_share: u64,
 }
 
 /// What becomes of the prompt.
@@ -73,6 +75,7 @@ impl Slot {
             request,
             cancel,
             mut sink,
+            blocks: _,
         } = submission;
         let work = match request.task {
             Task::Embed => Ok(Work::Embed(vec![0.0; n_embd])),
@@ -107,6 +110,7 @@ impl Slot {
             n_cached: found.len,
             tokens: request.prompt,
             work,
+            last_share: 0,
         };
         slot.sink.tell(Event::Started {
             n_prompt,
@@ -129,6 +133,11 @@ impl Slot {
     /// Returns whether the prompt is not yet computed.
     pub(super) fn is_prompting(&self) -> bool {
         self.cache.len() < self.n_prompt
+    }
+
+    /// Returns whether what is computed of it is remembered.
+    pub(super) const fn is_remembered(&self) -> bool {
+        self.use_cache
     }
 
     /// Returns the tokens of the prompt.

@@ -2,6 +2,7 @@
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod batching;
+mod disk;
 mod generation;
 mod grammar;
 mod many;

@@ -140,7 +140,14 @@ pub(crate) fn finish(engine: &mut Engine<'_>) {
 
 /// What an engine of its own says to a request.
 pub(crate) fn alone(request: Request) -> Told {
+    alone_in(KvType::F16, request)
+}
+
+/// The same with keys and values of another type.
+pub(crate) fn alone_in(ty: KvType, request: Request) -> Told {
     let options = EngineOptions {
+        keys: ty,
+        values: ty,
         n_parallel: 1,
         batch_len: 400,
         cache_bytes: 0,

@@ -5,10 +5,12 @@ use std::{fs, time::Duration};
 use generate::{CacheMiss, DiskCacheOptions, Engine, EngineOptions, Request, Task};
 use quant_kernels::KvType;
 
-use crate::many::{OPTIONS, Told, alone, ask, assert_same, engine, finish, generate, tokens};
+use crate::many::{
+    OPTIONS, Told, alone, alone_in, ask, assert_same, engine, finish, generate, tokens,
+};
 
 /// What an engine says to a request.
-fn told(engine: &mut Engine<'_>, request: Request) -> Told {
+pub(crate) fn told(engine: &mut Engine<'_>, request: Request) -> Told {
     let asked = ask(engine, request);
     finish(engine);
     asked.told()
@@ -29,9 +31,7 @@ fn the_next_turn_computes_only_what_is_new() {
         let second = told(&mut engine, generate(&turn, 3, 1));
         assert_eq!(second.n_cached, Some(169), "{ty}");
         assert_eq!((second.miss, second.n_prefilled), (None, 31));
-        if ty == KvType::F16 {
-            assert_same(&second, &alone(generate(&turn, 3, 1)));
-        }
+        assert_same(&second, &alone_in(ty, generate(&turn, 3, 1)));
     }
 }
 
@@ -86,6 +86,37 @@ fn scores_and_embeddings_compute_all_of_the_prompt_and_leave_it_for_others() {
     assert_same(&first, &second);
     let answer = told(&mut engine, generate(&prompt, 2, 1));
     assert_eq!(answer.n_cached, Some(149));
+}
+
+#[test]
+fn what_is_not_looked_for_does_not_count_as_looked_up() {
+    let mut engine = engine(OPTIONS, Duration::ZERO);
+    let prompt = tokens(1, 150);
+    let mut uncached = generate(&prompt, 1, 1);
+    uncached.use_cache = false;
+    let mut scored = generate(&prompt, 1, 1);
+    if let Task::Generate(generate) = &mut scored.task {
+        generate.n_top_prompt = Some(1);
+    }
+    let embedded = Request {
+        prompt: prompt.clone(),
+        task: Task::Embed,
+        use_cache: true,
+    };
+    for request in [uncached, scored, embedded] {
+        told(&mut engine, request);
+    }
+    let status = engine.handle().status();
+    assert_eq!(
+        (status.n_prompt_tokens, status.n_looked_up_tokens),
+        (450, 0)
+    );
+    told(&mut engine, generate(&prompt, 1, 1));
+    let status = engine.handle().status();
+    assert_eq!(
+        (status.n_looked_up_tokens, status.n_cached_tokens),
+        (149, 149)
+    );
 }
 
 #[test]
@@ -151,6 +182,7 @@ fn what_is_on_disk_outlives_the_engine() {
         .unwrap()
         .flat_map(|model| fs::read_dir(model.unwrap().path()).unwrap())
         .map(|file| file.unwrap().path())
+        .filter(|path| path.extension().is_some_and(|it| it == "kv"))
         .collect();
     files.sort();
     assert_eq!(files.len(), 2 * 4);
