@@ -260,7 +260,7 @@ impl Scores {
         };
         out.push_str("{\"tokens\":[");
         write_list(ids(), out, |id, out| {
-            push(&piece(tokenizer, id).into(), out)
+            push(&piece(tokenizer, id).into(), out);
         });
         out.push_str("],\"token_logprobs\":[");
         write_list(scored(), out, |score, out| {
