@@ -55,6 +55,8 @@ pub(crate) trait F32x16: Copy {
     fn exp2_int(self) -> Self;
     /// The lanes where `self < limit` are zero, the others those of `value`.
     fn zero_below(self, limit: Self, value: Self) -> Self;
+    /// The lanes where `self < limit` are those of `below`, the others those of `other`.
+    fn pick(self, limit: Self, below: Self, other: Self) -> Self;
     /// The first `n` lanes of `self`, the rest of `other`.
     fn first(self, n: usize, other: Self) -> Self;
 
@@ -231,6 +233,16 @@ impl F32x16 for Scalar16 {
                 0.0
             } else {
                 value.0[i]
+            }
+        }))
+    }
+    #[inline(always)]
+    fn pick(self, limit: Self, below: Self, other: Self) -> Self {
+        Self(std::array::from_fn(|i| {
+            if self.0[i] < limit.0[i] {
+                below.0[i]
+            } else {
+                other.0[i]
             }
         }))
     }

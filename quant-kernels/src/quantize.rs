@@ -7,31 +7,31 @@
 //! too and the common factor is fitted again afterwards. The measure is the squared error,
 //! each weight counted by its importance where that is known.
 //!
-//! The results depend on nothing but the row: every sum has a fixed order, and no
-//! function of the platform's mathematical library is used.
+//! Sixteen sub-blocks are searched side by side, each in a lane of its own ([`batch`]), so
+//! that their order of sums is that of the weights on every instruction set. The results
+//! depend on nothing but the row: no function of the platform's mathematical library is
+//! used.
 
 mod affine;
-mod lanes;
+mod batch;
+mod formats;
+mod half;
 mod levels;
 mod symmetric;
 
 use bytemuck::Pod;
 
-use self::{
-    lanes::{extreme, nearest_within},
-    levels::{E2m1, Iq4, Linear},
-    symmetric::inverse,
-};
 use crate::{
-    KernelError, QuantType,
+    Isa, KernelError, QuantType,
     blocks::{
         BlockIq4Nl, BlockIq4Xs, BlockMxfp4, BlockQ2K, BlockQ3K, BlockQ4_0, BlockQ4_1, BlockQ4K,
-        BlockQ5_0, BlockQ5_1, BlockQ5K, BlockQ6K, BlockQ8_0, F16Le, half_power,
+        BlockQ5_0, BlockQ5_1, BlockQ5K, BlockQ6K, BlockQ8_0,
     },
+    lanes::{F32x16, LaneOp},
 };
 
-/// Magnitudes beyond this have no half-precision factor in some format, so none accepts
-/// them.
+/// The largest half-precision number. Magnitudes beyond it have no factor in some quantized
+/// format, so none but `MXFP4` accepts them.
 const LARGEST: f32 = 65504.0;
 
 /// Magnitudes below this vanish in every format with half-precision factors.
@@ -41,7 +41,8 @@ const SMALLEST: f32 = 1e-12;
 ///
 /// `row` may also be several rows of whole blocks at once. F32, F16, BF16, `Q8_0`,
 /// `Q4_0`, `Q4_1`, `Q5_0`, `Q5_1`, `Q2_K` to `Q6_K`, `IQ4_NL`, `IQ4_XS` and `MXFP4` can
-/// be written. A block of zeros becomes a block of zero bytes.
+/// be written. A block of zeros becomes a block of zero bytes. [`Isa::quantize_row`] does
+/// the same with an instruction set of choice.
 ///
 /// ```
 /// use quant_kernels::{QuantType, dequantize_row, quantize_row};
@@ -68,7 +69,7 @@ const SMALLEST: f32 = 1e-12;
 ///
 /// Panics if `out` is not [`ty.row_bytes(row.len())`](QuantType::row_bytes) long.
 pub fn quantize_row(ty: QuantType, row: &[f32], out: &mut [u8]) -> Result<(), KernelError> {
-    quantize(ty, row, None, out)
+    Isa::detect().quantize_row(ty, row, None, out)
 }
 
 /// Writes the blocks of a row of weights, of which some matter more than others.
@@ -94,75 +95,118 @@ pub fn quantize_row_weighted(
     importance: &[f32],
     out: &mut [u8],
 ) -> Result<(), KernelError> {
-    assert_eq!(importance.len(), row.len(), "importance of each weight");
-    match importance
-        .iter()
-        .position(|p| !(0.0..f32::INFINITY).contains(p))
-    {
-        Some(idx) => Err(KernelError::Importance { idx }),
-        None => quantize(ty, row, Some(importance), out),
+    Isa::detect().quantize_row(ty, row, Some(importance), out)
+}
+
+impl Isa {
+    /// Writes the blocks of a row as [`quantize_row`] and, if there are importances,
+    /// [`quantize_row_weighted`] do: the same bytes with every instruction set.
+    ///
+    /// # Errors
+    ///
+    /// As [`quantize_row_weighted`].
+    ///
+    /// # Panics
+    ///
+    /// As [`quantize_row_weighted`].
+    pub fn quantize_row(
+        self,
+        ty: QuantType,
+        row: &[f32],
+        importance: Option<&[f32]>,
+        out: &mut [u8],
+    ) -> Result<(), KernelError> {
+        check(ty, row, importance)?;
+        let expected = ty.row_bytes(row.len());
+        assert_eq!(
+            Some(out.len()),
+            expected,
+            "bytes of a {ty} row of {} weights",
+            row.len()
+        );
+        match ty {
+            QuantType::F32 => words(row, out, f32::to_le_bytes),
+            QuantType::F16 => words(row, out, |w| ::half::f16::from_f32(w).to_le_bytes()),
+            QuantType::BF16 => words(row, out, |w| ::half::bf16::from_f32(w).to_le_bytes()),
+            QuantType::Q8_0 => self.write::<BlockQ8_0, 32>(row, None, out),
+            QuantType::Q4_0 => self.write::<BlockQ4_0, 32>(row, importance, out),
+            QuantType::Q4_1 => self.write::<BlockQ4_1, 32>(row, importance, out),
+            QuantType::Q5_0 => self.write::<BlockQ5_0, 32>(row, importance, out),
+            QuantType::Q5_1 => self.write::<BlockQ5_1, 32>(row, importance, out),
+            QuantType::Q2_K => self.write::<BlockQ2K, 16>(row, importance, out),
+            QuantType::Q3_K => self.write::<BlockQ3K, 16>(row, importance, out),
+            QuantType::Q4_K => self.write::<BlockQ4K, 32>(row, importance, out),
+            QuantType::Q5_K => self.write::<BlockQ5K, 32>(row, importance, out),
+            QuantType::Q6_K => self.write::<BlockQ6K, 16>(row, importance, out),
+            QuantType::IQ4_NL => self.write::<BlockIq4Nl, 32>(row, importance, out),
+            QuantType::IQ4_XS => self.write::<BlockIq4Xs, 32>(row, importance, out),
+            QuantType::MXFP4 => self.write::<BlockMxfp4, 32>(row, None, out),
+            QuantType::IQ1_S
+            | QuantType::IQ1_M
+            | QuantType::IQ2_XXS
+            | QuantType::IQ2_XS
+            | QuantType::IQ2_S
+            | QuantType::IQ3_XXS
+            | QuantType::IQ3_S
+            | QuantType::F8_E4M3 => return Err(KernelError::NoQuantizer { ty }),
+        }
+        Ok(())
+    }
+
+    fn write<B: Format<N>, const N: usize>(
+        self,
+        row: &[f32],
+        importance: Option<&[f32]>,
+        out: &mut [u8],
+    ) {
+        self.run(Blocks::<B, N> {
+            subs: row.as_chunks().0,
+            importance,
+            out: bytemuck::cast_slice_mut(out),
+        });
     }
 }
 
-fn quantize(
-    ty: QuantType,
-    row: &[f32],
-    importance: Option<&[f32]>,
-    out: &mut [u8],
-) -> Result<(), KernelError> {
-    let n_cols = row.len();
-    let expected = ty.row_bytes(n_cols).ok_or(KernelError::RowLength {
-        ty,
-        block_len: ty.block_len(),
-        n_cols,
-    })?;
-    assert_eq!(
-        out.len(),
-        expected,
-        "bytes of a {ty} row of {n_cols} weights"
-    );
-    check_range(ty, row)?;
-    match ty {
-        QuantType::F32 => words(row, out, f32::to_le_bytes),
-        QuantType::F16 => words(row, out, |w| half::f16::from_f32(w).to_le_bytes()),
-        QuantType::BF16 => words(row, out, |w| half::bf16::from_f32(w).to_le_bytes()),
-        QuantType::Q8_0 => blocks(row, None, out, |x, _| q8_0(x)),
-        QuantType::Q4_0 => blocks(row, importance, out, q4_0),
-        QuantType::Q4_1 => blocks(row, importance, out, q4_1),
-        QuantType::Q5_0 => blocks(row, importance, out, q5_0),
-        QuantType::Q5_1 => blocks(row, importance, out, q5_1),
-        QuantType::Q2_K => blocks(row, importance, out, q2_k),
-        QuantType::Q3_K => blocks(row, importance, out, q3_k),
-        QuantType::Q4_K => blocks(row, importance, out, q4_k),
-        QuantType::Q5_K => blocks(row, importance, out, q5_k),
-        QuantType::Q6_K => blocks(row, importance, out, q6_k),
-        QuantType::IQ4_NL => blocks(row, importance, out, iq4_nl),
-        QuantType::IQ4_XS => blocks(row, importance, out, iq4_xs),
-        QuantType::MXFP4 => blocks(row, None, out, |x, _| mxfp4(x)),
-        QuantType::IQ1_S
-        | QuantType::IQ1_M
-        | QuantType::IQ2_XXS
-        | QuantType::IQ2_XS
-        | QuantType::IQ2_S
-        | QuantType::IQ3_XXS
-        | QuantType::IQ3_S
-        | QuantType::F8_E4M3 => return Err(KernelError::NoQuantizer { ty }),
+/// Checks the length of the row, its values, and their importance.
+fn check(ty: QuantType, row: &[f32], importance: Option<&[f32]>) -> Result<(), KernelError> {
+    if ty.row_bytes(row.len()).is_none() {
+        return Err(KernelError::RowLength {
+            ty,
+            block_len: ty.block_len(),
+            n_cols: row.len(),
+        });
     }
-    Ok(())
+    if let Some(importance) = importance {
+        assert_eq!(importance.len(), row.len(), "importance of each weight");
+        if let Some(idx) = first_not(importance, |p| (0.0..f32::INFINITY).contains(&p)) {
+            return Err(KernelError::Importance { idx });
+        }
+    }
+    check_range(ty, row)
 }
 
 /// Checks that every value is finite in `ty`.
 fn check_range(ty: QuantType, row: &[f32]) -> Result<(), KernelError> {
-    let fits = |w: f32| match ty {
-        QuantType::F32 | QuantType::MXFP4 => w.is_finite(),
-        QuantType::F16 => half::f16::from_f32(w).is_finite(),
-        QuantType::BF16 => half::bf16::from_f32(w).is_finite(),
-        _ => w.abs() <= LARGEST,
+    let limit = match ty {
+        QuantType::F32 | QuantType::MXFP4 => f32::MAX,
+        // From half a step beyond the largest number on they round to infinity.
+        QuantType::F16 => 65520f32.next_down(),
+        QuantType::BF16 => f32::from_bits(0x7f7f_7fff),
+        _ => LARGEST,
     };
-    match row.iter().position(|&w| !fits(w)) {
+    match first_not(row, |w| w.abs() <= limit) {
         Some(idx) => Err(KernelError::NotFinite { idx }),
         None => Ok(()),
     }
+}
+
+/// Returns the index of the first value that is not as it should be.
+fn first_not(values: &[f32], is_good: impl Fn(f32) -> bool) -> Option<usize> {
+    // Without a way out a loop takes many values at a time.
+    let all_good = |chunk: &[f32]| chunk.iter().fold(true, |all, &v| all & is_good(v));
+    let start = 64 * values.chunks(64).position(|chunk| !all_good(chunk))?;
+    let good = values[start..].iter().take_while(|v| is_good(**v));
+    Some(start + good.count())
 }
 
 /// Writes `N` bytes a weight.
@@ -172,130 +216,58 @@ fn words<const N: usize>(row: &[f32], out: &mut [u8], bytes: impl Fn(f32) -> [u8
     }
 }
 
-/// Writes blocks of `N` weights; a block that would vanish becomes zero bytes.
-fn blocks<B: Pod, const N: usize>(
-    row: &[f32],
-    importance: Option<&[f32]>,
-    out: &mut [u8],
-    block: impl Fn(&[f32; N], &[f32; N]) -> B,
-) {
-    let out: &mut [B] = bytemuck::cast_slice_mut(out);
-    let importance = importance.map(|importance| importance.as_chunks::<N>().0);
-    for (idx, (x, out)) in row.as_chunks::<N>().0.iter().zip(out).enumerate() {
-        let vanishes = x.iter().all(|w| w.abs() < SMALLEST);
-        *out = match importance {
-            _ if vanishes => B::zeroed(),
-            Some(importance) => block(x, &in_proportion(&importance[idx])),
-            None => block(x, &[1.0; N]),
-        };
+/// A format that is written sixteen sub-blocks of `N` weights at a time.
+trait Format<const N: usize>: Pod {
+    /// Sub-blocks of a block.
+    const SUBS: usize;
+
+    /// Writes the blocks of sixteen sub-blocks, or the first of them.
+    fn write<V: F32x16>(x: &[[f32; N]; 16], p: Option<&[[f32; N]; 16]>, out: &mut [Self]);
+}
+
+/// Blocks to write.
+struct Blocks<'a, B, const N: usize> {
+    subs: &'a [[f32; N]],
+    importance: Option<&'a [f32]>,
+    out: &'a mut [B],
+}
+
+impl<B: Format<N>, const N: usize> LaneOp for Blocks<'_, B, N> {
+    type Output = ();
+    #[inline(always)]
+    fn run<V: F32x16>(self) {
+        let (mut rows, mut importance) = ([[0.0; N]; 16], [[1.0; N]; 16]);
+        let outs = self.out.chunks_mut(16 / B::SUBS);
+        for (idx, (subs, out)) in self.subs.chunks(16).zip(outs).enumerate() {
+            rows[..subs.len()].copy_from_slice(subs);
+            if let Some(all) = self.importance {
+                let flat = importance[..subs.len()].as_flattened_mut();
+                flat.copy_from_slice(&all[16 * N * idx..][..flat.len()]);
+                flat.chunks_mut(N * B::SUBS).for_each(put_in_proportion);
+            }
+            B::write::<V>(&rows, self.importance.map(|_| &importance), out);
+            for (x, out) in subs.chunks(B::SUBS).zip(out) {
+                if x.as_flattened().iter().all(|w| w.abs() < SMALLEST) {
+                    *out = B::zeroed();
+                }
+            }
+        }
     }
 }
 
 /// Scales to a mean of one, and lifts what is small a little: a weight that does not matter
 /// at all would be lost, and sub-blocks of such weights leave the search nothing to go by.
 /// Where all are alike, all become one.
-fn in_proportion<const N: usize>(importance: &[f32; N]) -> [f32; N] {
+fn put_in_proportion(importance: &mut [f32]) {
     const LEAST: f32 = 1e-3;
-    let (_, most) = lanes::range(importance);
+    let most = importance.iter().copied().fold(0.0, f32::max);
     if most == 0.0 {
-        return [1.0; N];
+        return importance.fill(1.0);
     }
     // First against the largest, since a sum might overflow.
-    let relative = importance.map(|p| p / most);
-    let mean = lanes::sum(&relative) / N as f32;
-    relative.map(|p| (p / mean + LEAST) / (1.0 + LEAST))
-}
-
-/// A super-block as `S` sub-blocks: weights, and their importance.
-struct Subs<'a, const N: usize, const S: usize> {
-    x: &'a [[f32; N]; S],
-    p: &'a [[f32; N]; S],
-}
-
-impl<'a, const N: usize, const S: usize> Subs<'a, N, S> {
-    fn new(x: &'a [f32; 256], importance: &'a [f32; 256]) -> Self {
-        let cut = |all: &'a [f32; 256]| all.as_chunks().0.try_into().expect("N · S is 256");
-        Self {
-            x: cut(x),
-            p: cut(importance),
-        }
+    importance.iter_mut().for_each(|p| *p /= most);
+    let mean = importance.iter().sum::<f32>() / importance.len() as f32;
+    for p in importance {
+        *p = (*p / mean + LEAST) / (1.0 + LEAST);
     }
-}
-
-/// The largest weight becomes ±127; there is nothing to gain from a search at eight bits.
-fn q8_0(x: &[f32; 32]) -> BlockQ8_0 {
-    let d = F16Le::from_f32(extreme(x).abs() / 127.0);
-    let inverse = inverse(d.to_f32());
-    let qs = x.map(|w| (nearest_within(w * inverse, -127.0, 127.0) as i8).cast_unsigned());
-    BlockQ8_0 { d, qs }
-}
-
-fn q4_0(x: &[f32; 32], p: &[f32; 32]) -> BlockQ4_0 {
-    let (d, codes) = symmetric::block::<Linear<8>, 32>(x, p);
-    BlockQ4_0::pack(d, &codes)
-}
-
-fn q4_1(x: &[f32; 32], p: &[f32; 32]) -> BlockQ4_1 {
-    let (d, m, codes) = affine::block(x, p, 15.0);
-    BlockQ4_1::pack(d, m, &codes)
-}
-
-fn q5_0(x: &[f32; 32], p: &[f32; 32]) -> BlockQ5_0 {
-    let (d, codes) = symmetric::block::<Linear<16>, 32>(x, p);
-    BlockQ5_0::pack(d, &codes)
-}
-
-fn q5_1(x: &[f32; 32], p: &[f32; 32]) -> BlockQ5_1 {
-    let (d, m, codes) = affine::block(x, p, 31.0);
-    BlockQ5_1::pack(d, m, &codes)
-}
-
-fn q2_k(x: &[f32; 256], p: &[f32; 256]) -> BlockQ2K {
-    let fit = affine::super_block::<16, 16>(x, p, 3.0, 15.0);
-    BlockQ2K::pack(fit.d, fit.dmin, &fit.scales, &fit.mins, &fit.codes)
-}
-
-fn q3_k(x: &[f32; 256], p: &[f32; 256]) -> BlockQ3K {
-    let fit = symmetric::super_block::<Linear<4>, 16, 16>(x, p, -32);
-    BlockQ3K::pack(fit.d, &fit.scales, &fit.codes)
-}
-
-fn q4_k(x: &[f32; 256], p: &[f32; 256]) -> BlockQ4K {
-    let fit = affine::super_block::<32, 8>(x, p, 15.0, 63.0);
-    BlockQ4K::pack(fit.d, fit.dmin, &fit.scales, &fit.mins, &fit.codes)
-}
-
-fn q5_k(x: &[f32; 256], p: &[f32; 256]) -> BlockQ5K {
-    let fit = affine::super_block::<32, 8>(x, p, 31.0, 63.0);
-    BlockQ5K::pack(fit.d, fit.dmin, &fit.scales, &fit.mins, &fit.codes)
-}
-
-fn q6_k(x: &[f32; 256], p: &[f32; 256]) -> BlockQ6K {
-    let fit = symmetric::super_block::<Linear<32>, 16, 16>(x, p, -128);
-    BlockQ6K::pack(fit.d, &fit.scales, &fit.codes)
-}
-
-fn iq4_nl(x: &[f32; 32], p: &[f32; 32]) -> BlockIq4Nl {
-    let (d, codes) = symmetric::block::<Iq4, 32>(x, p);
-    BlockIq4Nl::pack(d, &codes)
-}
-
-fn iq4_xs(x: &[f32; 256], p: &[f32; 256]) -> BlockIq4Xs {
-    let fit = symmetric::super_block::<Iq4, 32, 8>(x, p, -32);
-    BlockIq4Xs::pack(fit.d, &fit.scales, &fit.codes)
-}
-
-/// The best of three exponents: the one that takes the largest weight into the top
-/// binade, and its neighbours, since 6 is the largest value and a weight may be almost 8.
-fn mxfp4(x: &[f32; 32]) -> BlockMxfp4 {
-    let exponent = extreme(x).abs().to_bits() >> 23;
-    let centre = exponent.saturating_sub(2);
-    // Where the squares of the errors overflow, the middle one stays.
-    let mut best = (f32::INFINITY, centre.min(254) as u8);
-    for e in [centre, centre + 1, centre.saturating_sub(1)] {
-        let e = e.min(254) as u8;
-        let error = symmetric::error::<E2m1, 32>(x, &[1.0; 32], half_power(e));
-        best = if error < best.0 { (error, e) } else { best };
-    }
-    BlockMxfp4::pack(best.1, &symmetric::codes::<E2m1, 32>(x, half_power(best.1)))
 }

@@ -179,6 +179,19 @@ impl F32x16 for Lanes {
         }
     }
     #[inline(always)]
+    fn pick(self, limit: Self, below: Self, other: Self) -> Self {
+        unsafe {
+            let (lo, hi) = (
+                _mm256_cmp_ps::<_CMP_LT_OQ>(self.0, limit.0),
+                _mm256_cmp_ps::<_CMP_LT_OQ>(self.1, limit.1),
+            );
+            Self(
+                _mm256_blendv_ps(other.0, below.0, lo),
+                _mm256_blendv_ps(other.1, below.1, hi),
+            )
+        }
+    }
+    #[inline(always)]
     fn first(self, n: usize, other: Self) -> Self {
         const INDEX: [i32; 16] = [0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15];
         unsafe {

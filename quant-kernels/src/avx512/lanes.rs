@@ -110,6 +110,13 @@ impl F32x16 for Lanes {
         }
     }
     #[inline(always)]
+    fn pick(self, limit: Self, below: Self, other: Self) -> Self {
+        unsafe {
+            let mask = _mm512_cmp_ps_mask::<_CMP_LT_OQ>(self.0, limit.0);
+            Self(_mm512_mask_mov_ps(other.0, mask, below.0))
+        }
+    }
+    #[inline(always)]
     fn first(self, n: usize, other: Self) -> Self {
         let mask = if n >= 16 { u16::MAX } else { (1u16 << n) - 1 };
         unsafe { Self(_mm512_mask_mov_ps(other.0, mask, self.0)) }

@@ -6,10 +6,11 @@
 //!
 //! ```text
 //! y = x - min(x)                                   so that no sum cancels
-//! for t in -10..=10
-//!     l = round(y · (top + t / 10) / max(y)),  0 ≤ l ≤ top
+//! for every trial
+//!     l = round(y · (top + trial) / max(y)),  0 ≤ l ≤ top
 //!     (d, m) = least squares of y = d · l + m
 //!     keep the pair that explains most of Σy²
+//! from the best pair: the l that it leads to, and least squares once or twice more
 //! ```
 //!
 //! All sums count each weight by its importance.
@@ -17,288 +18,355 @@
 //! The K types store the offset as an unsigned minimum that is subtracted, so there m ≤
 //! 0, and scales and minimums are integers times two half-precision factors. Both
 //! integers of a sub-block are the best of nine pairs round their ideal; after that the
-//! two factors are fitted to all 256 weights, the integers are chosen once more, and the
-//! better of both states stays.
+//! two factors are fitted to all 256 weights and the integers are chosen once more, as
+//! long as it gets better.
 
-use crate::blocks::F16Le;
+use crate::{blocks::F16Le, lanes::F32x16};
 
 use super::{
-    SMALLEST, Subs,
-    lanes::{Moments, moments, nearest_within, range, squared_error, sum, weighted_sum},
-    symmetric::{inverse, nonzero_half},
+    batch::{Batch, Trials, array, bytes, inverse, nearest, negative, per_super, totals},
+    half::{halves, nonzero_halves},
 };
 
-/// A super-block with minimums; `S` sub-blocks.
+/// How often the factors of a super-block are fitted to its integers.
+const ROUNDS: usize = 2;
+
+/// How long to search the line of a sub-block.
+#[derive(Clone, Copy, Debug)]
+struct Effort {
+    /// How far beyond the format's largest level the largest weight is mapped.
+    trials: Trials,
+    /// Repetitions of least squares with the best.
+    repetitions: usize,
+}
+
+/// What a super-block stores beside its codes.
 #[derive(Debug)]
-pub(super) struct AffineSuper<const S: usize> {
+pub(super) struct Factors<const S: usize> {
     pub(super) d: F16Le,
     pub(super) dmin: F16Le,
     pub(super) scales: [u8; S],
     pub(super) mins: [u8; S],
-    pub(super) codes: [u8; 256],
 }
 
 /// `w = scale · l + offset`, l from 0 to `top`.
-#[derive(Clone, Copy, Debug)]
-struct Line {
-    scale: f32,
-    offset: f32,
+#[derive(Clone, Copy)]
+struct Line<V> {
+    scale: V,
+    offset: V,
     top: f32,
 }
 
-/// Chooses scale, offset and codes from 0 to `top` of a block with factors of its own.
-pub(super) fn block(x: &[f32; 32], importance: &[f32; 32], top: f32) -> (F16Le, F16Le, [u8; 32]) {
-    let (low, high) = range(x);
-    let plain = Line {
-        scale: (high - low) / top,
-        offset: low,
-        top,
-    }
-    .rounded();
-    let searched = best_line(x, importance, top, f32::INFINITY).rounded();
-    // Where half precision is too coarse for either, zero is the better choice.
-    let zero = Line {
-        scale: 0.0,
-        offset: 0.0,
-        top,
+/// Writes blocks with factors of their own and codes up to `top`.
+#[inline(always)]
+pub(super) fn blocks<V: F32x16, B>(
+    batch: &Batch<'_, V, 32>,
+    out: &mut [B],
+    top: f32,
+    pack: impl Fn(F16Le, F16Le, &[u8; 32]) -> B,
+) {
+    // More would take off a hundredth of the error.
+    const EFFORT: Effort = Effort {
+        trials: Trials {
+            step: 0.5,
+            below: 3,
+            above: 1,
+        },
+        repetitions: 1,
     };
-    let best = plain
-        .better_of(searched, x, importance)
-        .better_of(zero, x, importance);
-    (
-        F16Le::from_f32(best.scale),
-        F16Le::from_f32(best.offset),
-        best.codes(x),
-    )
+    let line = best_line(batch, top, V::splat(f32::INFINITY), EFFORT).rounded();
+    // Where half precision is too coarse, zero is the better choice.
+    let zero = Line::level(V::splat(0.0), top);
+    let best = zero.if_less(batch.squares(), line.error(batch), line);
+    let [scales, offsets, inverse] = [best.scale, best.offset, inverse(best.scale)].map(array);
+    for (s, out) in out.iter_mut().enumerate() {
+        let codes = codes::<V, 32>(&batch.rows[s], inverse[s], offsets[s], top);
+        *out = pack(
+            F16Le::from_f32(scales[s]),
+            F16Le::from_f32(offsets[s]),
+            &codes,
+        );
+    }
 }
 
-/// Chooses factors, integer scales and minimums up to `top_scale`, and codes up to `top`.
-pub(super) fn super_block<const N: usize, const S: usize>(
-    x: &[f32; 256],
-    importance: &[f32; 256],
+/// Writes super-blocks of `S` sub-blocks, with codes up to `top`, and integer scales and
+/// minimums up to `top_scale`.
+#[inline(always)]
+pub(super) fn super_blocks<V: F32x16, B, const N: usize, const S: usize>(
+    batch: &Batch<'_, V, N>,
+    out: &mut [B],
     top: f32,
     top_scale: f32,
-) -> AffineSuper<S> {
-    let subs = Subs::<N, S>::new(x, importance);
-    let ideal: [Line; S] = std::array::from_fn(|s| best_line(&subs.x[s], &subs.p[s], top, 0.0));
-    let scale = ideal.iter().fold(0.0, |most, line| line.scale.max(most));
-    let min = ideal
-        .iter()
-        .fold(0.0, |most, line| (-line.offset).max(most));
-    let d = nonzero_half(scale / top_scale);
-    let dmin = nonzero_half(min / top_scale);
-
-    let first = Fit::new(&subs, &ideal, d, dmin, top_scale);
-    let (d, dmin) = first.refit(&subs, top);
-    let second = Fit::new(&subs, &ideal, d, dmin, top_scale);
-    let best = if second.error < first.error {
-        second
-    } else {
-        first
+    pack: impl Fn(&Factors<S>, &[u8; 256]) -> B,
+) {
+    const EFFORT: Effort = Effort {
+        trials: Trials {
+            step: 0.2,
+            below: 10,
+            above: 5,
+        },
+        repetitions: 2,
     };
-
-    let mut codes = [0; 256];
-    for s in 0..S {
-        codes[N * s..N * (s + 1)].copy_from_slice(&best.line(s, top).codes(&subs.x[s]));
-    }
-    let Fit {
-        d,
-        dmin,
-        scales,
-        mins,
-        ..
-    } = best;
-    AffineSuper {
-        d,
-        dmin,
-        scales,
-        mins,
-        codes,
-    }
-}
-
-impl Line {
-    /// Returns the line with scale and offset as half precision stores them.
-    fn rounded(self) -> Self {
-        Self {
-            scale: F16Le::from_f32(self.scale).to_f32(),
-            offset: F16Le::from_f32(self.offset).to_f32(),
-            top: self.top,
-        }
+    let ideal = best_line(batch, top, V::splat(0.0), EFFORT);
+    let d = covering::<V, S>(ideal.scale, top_scale);
+    let dmin = covering::<V, S>(negative(ideal.offset), top_scale);
+    let mut best = Fit::new::<N>(batch, ideal, d, dmin, top_scale);
+    for _ in 0..ROUNDS {
+        let (d, dmin) = best.fitted::<N, S>(batch, top);
+        let next = Fit::new::<N>(batch, ideal, d, dmin, top_scale);
+        best = best.better_of::<S>(next);
     }
 
-    /// Returns the function from a weight to its level.
-    #[inline]
-    fn level(self) -> impl Fn(f32) -> f32 {
-        let Self { scale, offset, top } = self;
-        let inverse = inverse(scale);
-        move |w| nearest_within((w - offset) * inverse, 0.0, top)
-    }
-
-    #[inline]
-    fn error<const N: usize>(self, x: &[f32; N], importance: &[f32; N]) -> f32 {
-        let level = self.level();
-        squared_error(x, importance, |w| self.scale * level(w) + self.offset)
-    }
-
-    /// Returns the line that leaves less error, `self` on ties.
-    fn better_of<const N: usize>(self, other: Self, x: &[f32; N], importance: &[f32; N]) -> Self {
-        if other.error(x, importance) < self.error(x, importance) {
-            other
-        } else {
-            self
-        }
-    }
-
-    fn codes<const N: usize>(self, x: &[f32; N]) -> [u8; N] {
-        let level = self.level();
-        x.map(|w| level(w) as u8)
-    }
-}
-
-/// Factors and integers of a super-block, and the squared error they leave.
-struct Fit<const S: usize> {
-    d: F16Le,
-    dmin: F16Le,
-    scales: [u8; S],
-    mins: [u8; S],
-    error: f32,
-}
-
-impl<const S: usize> Fit<S> {
-    /// Chooses the integers for given factors.
-    fn new<const N: usize>(
-        subs: &Subs<'_, N, S>,
-        ideal: &[Line; S],
-        d: F16Le,
-        dmin: F16Le,
-        top_scale: f32,
-    ) -> Self {
-        let mut fit = Self {
-            d,
-            dmin,
+    let Line { scale, offset, .. } = best.line(top);
+    let [inverse, offset] = [inverse(scale), offset].map(array);
+    let [d, dmin, scales, mins] = [best.d, best.dmin, best.scale, best.min].map(array);
+    for (idx, out) in out.iter_mut().enumerate() {
+        let mut factors = Factors {
+            d: F16Le::from_f32(d[S * idx]),
+            dmin: F16Le::from_f32(dmin[S * idx]),
             scales: [0; S],
             mins: [0; S],
-            error: 0.0,
         };
-        let (d, dmin) = (d.to_f32(), dmin.to_f32());
-        for s in 0..S {
-            let top = ideal[s].top;
-            let scale = nearest_within(ideal[s].scale * inverse(d), 0.0, top_scale);
-            let min = nearest_within(-ideal[s].offset * inverse(dmin), 0.0, top_scale);
-            let mut best = (squared_error(&subs.x[s], &subs.p[s], |_| 0.0), 0.0, 0.0);
-            for i in [0.0, -1.0, 1.0] {
-                for j in [0.0, -1.0, 1.0] {
-                    let scale = (scale + i).clamp(0.0, top_scale);
-                    let min = (min + j).clamp(0.0, top_scale);
-                    let line = Line {
-                        scale: d * scale,
-                        offset: -dmin * min,
-                        top,
-                    };
-                    let error = line.error(&subs.x[s], &subs.p[s]);
-                    best = if error < best.0 {
-                        (error, scale, min)
-                    } else {
-                        best
-                    };
-                }
-            }
-            fit.error += best.0;
-            fit.scales[s] = best.1 as u8;
-            fit.mins[s] = best.2 as u8;
+        let mut all = [0; 256];
+        for (s, codes) in all.as_chunks_mut::<N>().0.iter_mut().enumerate() {
+            let lane = S * idx + s;
+            factors.scales[s] = scales[lane] as u8;
+            factors.mins[s] = mins[lane] as u8;
+            *codes = self::codes::<V, N>(&batch.rows[lane], inverse[lane], offset[lane], top);
         }
-        fit
+        *out = pack(&factors, &all);
+    }
+}
+
+/// Returns the factors that take the largest value of each super-block to `top`.
+#[inline(always)]
+fn covering<V: F32x16, const S: usize>(values: V, top: f32) -> V {
+    let largest = per_super::<V, S>(values, |lanes| lanes.iter().copied().fold(0.0, f32::max));
+    nonzero_halves(largest.div(V::splat(top)))
+}
+
+impl<V: F32x16> Line<V> {
+    /// Returns the line that is `offset` everywhere.
+    #[inline(always)]
+    fn level(offset: V, top: f32) -> Self {
+        Self {
+            scale: V::splat(0.0),
+            offset,
+            top,
+        }
     }
 
-    /// Returns the line of a sub-block.
-    fn line(&self, s: usize, top: f32) -> Line {
+    /// Returns the line with scale and offset as half precision stores them.
+    #[inline(always)]
+    fn rounded(self) -> Self {
+        Self {
+            scale: halves(self.scale),
+            offset: halves(self.offset),
+            ..self
+        }
+    }
+
+    /// Returns `self` where `a < b`, and `other` elsewhere.
+    #[inline(always)]
+    fn if_less(self, a: V, b: V, other: Self) -> Self {
+        Self {
+            scale: a.pick(b, self.scale, other.scale),
+            offset: a.pick(b, self.offset, other.offset),
+            ..self
+        }
+    }
+
+    /// Returns Σp(x − scale · l − offset)².
+    #[inline(always)]
+    fn error<const N: usize>(self, batch: &Batch<'_, V, N>) -> V {
+        let inverse = inverse(self.scale);
+        let mut sum = V::splat(0.0);
+        for i in 0..N {
+            let x = batch.x[i].sub(self.offset);
+            let rest = x.sub(self.scale.mul(nearest(x.mul(inverse), 0.0, self.top)));
+            sum = sum.add(batch.p[i].mul(rest.mul(rest)));
+        }
+        sum
+    }
+
+    /// Returns Σpl, Σpl² and Σpyl of the levels l that weights lead to, where y are the
+    /// weights and the offset of the line counted from `base`.
+    #[inline(always)]
+    fn moments<const N: usize>(self, batch: &Batch<'_, V, N>, base: V) -> (V, V, V) {
+        let inverse = inverse(self.scale);
+        let (mut l, mut ll, mut yl) = (V::splat(0.0), V::splat(0.0), V::splat(0.0));
+        for i in 0..N {
+            let y = batch.x[i].sub(base);
+            let level = nearest(y.sub(self.offset).mul(inverse), 0.0, self.top);
+            let weighted = batch.p[i].mul(level);
+            l = l.add(weighted);
+            ll = ll.add(weighted.mul(level));
+            yl = yl.add(weighted.mul(y));
+        }
+        (l, ll, yl)
+    }
+}
+
+#[inline(always)]
+fn codes<V: F32x16, const N: usize>(x: &[f32; N], inverse: f32, offset: f32, top: f32) -> [u8; N] {
+    let (inverse, offset) = (V::splat(inverse), V::splat(offset));
+    let mut codes = [0; N];
+    for (x, codes) in x.as_chunks().0.iter().zip(codes.as_chunks_mut().0) {
+        *codes = bytes(nearest(V::load(x).sub(offset).mul(inverse), 0.0, top));
+    }
+    codes
+}
+
+/// Factors and integers of super-blocks, and the squared error they leave in sub-blocks.
+#[derive(Clone, Copy)]
+struct Fit<V> {
+    d: V,
+    dmin: V,
+    scale: V,
+    min: V,
+    error: V,
+}
+
+impl<V: F32x16> Fit<V> {
+    /// Chooses the integers for given factors.
+    #[inline(always)]
+    fn new<const N: usize>(
+        batch: &Batch<'_, V, N>,
+        ideal: Line<V>,
+        d: V,
+        dmin: V,
+        top_scale: f32,
+    ) -> Self {
+        let scale = nearest(ideal.scale.mul(inverse(d)), 0.0, top_scale);
+        let min = nearest(negative(ideal.offset).mul(inverse(dmin)), 0.0, top_scale);
+        let mut best = Self {
+            d,
+            dmin,
+            scale: V::splat(0.0),
+            min: V::splat(0.0),
+            error: batch.squares(),
+        };
+        for i in [0.0, -1.0, 1.0] {
+            for j in [0.0, -1.0, 1.0] {
+                let scale = nearest(scale.add(V::splat(i)), 0.0, top_scale);
+                let min = nearest(min.add(V::splat(j)), 0.0, top_scale);
+                let line = Line {
+                    scale: d.mul(scale),
+                    offset: negative(dmin.mul(min)),
+                    top: ideal.top,
+                };
+                let error = line.error(batch);
+                best.scale = error.pick(best.error, scale, best.scale);
+                best.min = error.pick(best.error, min, best.min);
+                best.error = error.min(best.error);
+            }
+        }
+        best
+    }
+
+    /// Returns the lines of the sub-blocks.
+    #[inline(always)]
+    fn line(&self, top: f32) -> Line<V> {
         Line {
-            scale: self.d.to_f32() * f32::from(self.scales[s]),
-            offset: -self.dmin.to_f32() * f32::from(self.mins[s]),
+            scale: self.d.mul(self.scale),
+            offset: negative(self.dmin.mul(self.min)),
             top,
+        }
+    }
+
+    /// Returns whichever leaves less error in a super-block.
+    #[inline(always)]
+    fn better_of<const S: usize>(self, other: Self) -> Self {
+        let (own, others) = (totals::<V, S>(self.error), totals::<V, S>(other.error));
+        Self {
+            d: others.pick(own, other.d, self.d),
+            dmin: others.pick(own, other.dmin, self.dmin),
+            scale: others.pick(own, other.scale, self.scale),
+            min: others.pick(own, other.min, self.min),
+            error: others.pick(own, other.error, self.error),
         }
     }
 
     /// Returns the best factors for the integers and the levels they lead to: least
     /// squares of `x = d · a − dmin · b` over all weights, a = scale · l and b = min.
-    fn refit<const N: usize>(&self, subs: &Subs<'_, N, S>, top: f32) -> (F16Le, F16Le) {
-        let (mut aa, mut ab, mut bb, mut xa, mut xb) = (0.0f64, 0.0, 0.0, 0.0, 0.0);
-        for s in 0..S {
-            let (x, p) = (&subs.x[s], &subs.p[s]);
-            let sums = moments(x, p, self.line(s, top).level());
-            let (scale, min) = (f64::from(self.scales[s]), f64::from(self.mins[s]));
-            aa += scale * scale * f64::from(sums.ll);
-            ab += scale * min * f64::from(sums.l);
-            bb += min * min * f64::from(sum(p));
-            xa += scale * f64::from(sums.xl);
-            xb += min * f64::from(weighted_sum(x, p));
-        }
-        let determinant = aa * bb - ab * ab;
-        let (d, dmin) = if determinant > 0.0 {
-            (
-                (xa * bb - xb * ab) / determinant,
-                (xa * ab - xb * aa) / determinant,
-            )
-        } else if aa > 0.0 {
-            (xa / aa, 0.0)
-        } else {
-            return (self.d, self.dmin);
-        };
-        if d > 0.0 && dmin >= 0.0 {
-            (nonzero_half(d as f32), nonzero_half(dmin as f32))
-        } else {
-            (self.d, self.dmin)
-        }
+    #[inline(always)]
+    fn fitted<const N: usize, const S: usize>(&self, batch: &Batch<'_, V, N>, top: f32) -> (V, V) {
+        let (scale, min) = (self.scale, self.min);
+        let (l, ll, xl) = self.line(top).moments(batch, V::splat(0.0));
+        let (sum_p, sum_x) = batch.sums(V::splat(0.0));
+        let aa = totals::<V, S>(scale.mul(scale).mul(ll));
+        let ab = totals::<V, S>(scale.mul(min).mul(l));
+        let bb = totals::<V, S>(min.mul(min).mul(sum_p));
+        let xa = totals::<V, S>(scale.mul(xl));
+        let xb = totals::<V, S>(min.mul(sum_x));
+        let zero = V::splat(0.0);
+        let determinant = aa.mul(bb).sub(ab.mul(ab));
+        let d = xa.mul(bb).sub(xb.mul(ab)).div(determinant);
+        let dmin = xa.mul(ab).sub(xb.mul(aa)).div(determinant);
+        // Where no weight is below zero, or no integer is, there is one factor to find.
+        let d = zero.pick(determinant, d, xa.div(aa));
+        let dmin = zero.pick(determinant, dmin, zero);
+        (
+            nonzero_halves(d.zero_below(zero, d)),
+            nonzero_halves(dmin.zero_below(zero, dmin)),
+        )
     }
 }
 
-/// Searches scale and offset of one sub-block, the offset at most `most`.
-fn best_line<const N: usize>(x: &[f32; N], importance: &[f32; N], top: f32, most: f32) -> Line {
-    let (low, high) = range(x);
+/// Searches scale and offset of sub-blocks, the offset at most `most`.
+#[inline(always)]
+fn best_line<V: F32x16, const N: usize>(
+    batch: &Batch<'_, V, N>,
+    top: f32,
+    most: V,
+    effort: Effort,
+) -> Line<V> {
+    let (low, high) = batch.range();
     let base = low.min(most);
-    let span = high - base;
-    let mut best = Line {
-        scale: 0.0,
-        offset: base,
-        top,
-    };
-    if span < SMALLEST {
-        return best;
-    }
-    let mut y = *x;
-    for y in &mut y {
-        *y -= base;
-    }
-    let (n, sum_y) = (sum(importance), weighted_sum(&y, importance));
-    let mut explained = 0.0;
-    for trial in -10..=10 {
-        let shifted = Line {
-            scale: span / (top + 0.1 * trial as f32),
-            offset: 0.0,
+    let (span, most) = (high.sub(base), most.sub(base));
+    let (n, sum_y) = batch.sums(base);
+    let zero = V::splat(0.0);
+    let (mut explained, mut best) = (zero, Line::level(zero, top));
+    let n_trials = effort.trials.count();
+    for trial in 0..n_trials + effort.repetitions {
+        let guess = if trial < n_trials {
+            Line {
+                scale: span.div(V::splat(top + effort.trials.at(trial))),
+                ..Line::level(zero, top)
+            }
+        } else {
+            best
+        };
+        let (l, ll, yl) = guess.moments(batch, base);
+        let determinant = n.mul(ll).sub(l.mul(l));
+        let solved = Line {
+            scale: n.mul(yl).sub(sum_y.mul(l)).div(determinant),
+            offset: ll.mul(sum_y).sub(l.mul(yl)).div(determinant),
             top,
         };
-        let Moments { l, ll, xl: yl } = moments(&y, importance, shifted.level());
-        let determinant = n * ll - l * l;
-        let (mut scale, mut offset) = (yl / ll, 0.0);
-        if determinant > 0.0 {
-            scale = (n * yl - sum_y * l) / determinant;
-            offset = (ll * sum_y - l * yl) / determinant;
-            if base + offset > most {
-                offset = most - base;
-                scale = (yl - offset * l) / ll;
-            }
-        }
-        let gain = 2.0 * (scale * yl + offset * sum_y)
-            - (scale * scale * ll + 2.0 * scale * offset * l + n * offset * offset);
-        if gain > explained {
-            explained = gain;
-            best = Line {
-                scale,
-                offset: base + offset,
-                top,
-            };
-        }
+        let without = Line {
+            scale: yl.div(ll),
+            offset: zero,
+            top,
+        };
+        let line = solved.if_less(zero, determinant, without);
+        let bounded = Line {
+            scale: yl.sub(most.mul(l)).div(ll),
+            offset: most,
+            top,
+        };
+        let Line { scale, offset, .. } = bounded.if_less(most, line.offset, line);
+        let linear = scale.mul(yl).add(offset.mul(sum_y));
+        let square = scale.mul(scale.mul(ll).add(offset.add(offset).mul(l)));
+        let gain = linear
+            .add(linear)
+            .sub(square.add(n.mul(offset.mul(offset))));
+        let to_beat = Trials::surpassing(explained);
+        best = Line { scale, offset, top }.if_less(to_beat, gain, best);
+        explained = to_beat.pick(gain, gain, explained);
     }
-    best
+    Line {
+        offset: base.add(best.offset),
+        ..best
+    }
 }

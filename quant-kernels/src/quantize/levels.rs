@@ -1,22 +1,24 @@
 //! The values that codes without an offset stand for, in units of the scale.
 
-use crate::blocks::{IQ4_VALUES, MXFP4_VALUES};
+use crate::{
+    blocks::{IQ4_VALUES, MXFP4_VALUES},
+    lanes::F32x16,
+};
 
-use super::lanes::nearest_within;
+use super::batch::{Trials, nearest, negative};
 
 /// A set of levels: small integers, evenly spaced or from a table.
 pub(super) trait Levels {
     /// The lowest level, which has the largest magnitude.
     const LOW: f32;
-    /// How far, relative to covering the largest weight exactly, the search varies the
-    /// scale.
-    const SPREAD: f32;
+    /// How far beyond [`Levels::LOW`] the search maps the largest weight.
+    const TRIALS: Trials;
 
-    /// Returns the level nearest to `y`.
-    fn round(y: f32) -> f32;
+    /// Returns the levels nearest to `y`.
+    fn round<V: F32x16>(y: V) -> V;
 
-    /// Returns the code of a level.
-    fn code(level: f32) -> u8;
+    /// Returns the codes of the levels nearest to `y`.
+    fn code<V: F32x16>(y: V) -> V;
 }
 
 /// The integers −N to N − 1, coded from 0 up.
@@ -31,91 +33,102 @@ pub(super) struct Iq4;
 #[derive(Debug)]
 pub(super) struct E2m1;
 
+const fn trials(step: f32, below: usize, above: usize) -> Trials {
+    Trials { step, below, above }
+}
+
 impl<const N: i32> Levels for Linear<N> {
     const LOW: f32 = -N as f32;
-    const SPREAD: f32 = 0.9 / N as f32;
+    // The finer the levels, the less is lost where the largest weight is clipped. A block of
+    // 4 or 5 bits has a scale for itself, and gains little from more trials.
+    const TRIALS: Trials = match N {
+        ..=4 => trials(0.27, 5, 3),
+        5..=8 => trials(0.37, 3, 2),
+        9..=16 => trials(0.6, 3, 1),
+        _ => trials(0.4, 9, 2),
+    };
 
-    #[inline]
-    fn round(y: f32) -> f32 {
-        nearest_within(y, -N as f32, (N - 1) as f32)
+    #[inline(always)]
+    fn round<V: F32x16>(y: V) -> V {
+        nearest(y, -N as f32, (N - 1) as f32)
     }
 
-    #[inline]
-    fn code(level: f32) -> u8 {
-        (level as i32 + N) as u8
+    #[inline(always)]
+    fn code<V: F32x16>(y: V) -> V {
+        Self::round(y).add(V::splat(N as f32))
     }
 }
 
 impl Levels for Iq4 {
     const LOW: f32 = IQ4_VALUES[0] as f32;
-    const SPREAD: f32 = 0.1;
+    const TRIALS: Trials = trials(5.5, 9, 2);
 
-    #[inline]
-    fn round(y: f32) -> f32 {
-        nearest_of(y, &IQ4_VALUES)
+    #[inline(always)]
+    fn round<V: F32x16>(y: V) -> V {
+        climb(y, &IQ4_VALUES, f32::from(IQ4_VALUES[0]), None)
     }
 
-    #[inline]
-    fn code(level: f32) -> u8 {
-        IQ4_VALUES
-            .iter()
-            .map(|&value| u8::from(level > f32::from(value)))
-            .sum()
+    #[inline(always)]
+    fn code<V: F32x16>(y: V) -> V {
+        climb(y, &IQ4_VALUES, 0.0, Some(1.0))
     }
+}
+
+/// The magnitudes of [`E2m1`].
+fn magnitudes() -> &'static [i8; 8] {
+    MXFP4_VALUES
+        .first_chunk()
+        .expect("there are sixteen values")
 }
 
 impl Levels for E2m1 {
     const LOW: f32 = -12.0;
-    const SPREAD: f32 = 0.0;
+    const TRIALS: Trials = trials(0.0, 0, 0);
 
-    #[inline]
-    fn round(y: f32) -> f32 {
-        let magnitudes = MXFP4_VALUES
-            .first_chunk::<8>()
-            .expect("there are sixteen values");
-        nearest_of(y.abs(), magnitudes).copysign(y)
+    #[inline(always)]
+    fn round<V: F32x16>(y: V) -> V {
+        let level = climb(y.max(negative(y)), magnitudes(), 0.0, None);
+        y.pick(V::splat(0.0), negative(level), level)
     }
 
-    #[inline]
-    fn code(level: f32) -> u8 {
-        let magnitude: u8 = (0..8)
-            .map(|code| u8::from(level.abs() > f32::from(MXFP4_VALUES[code])))
-            .sum();
-        magnitude + if level < 0.0 { 8 } else { 0 }
+    #[inline(always)]
+    fn code<V: F32x16>(y: V) -> V {
+        let code = climb(y.max(negative(y)), magnitudes(), 0.0, Some(1.0));
+        // Zero has no sign.
+        negative(V::splat(0.5)).pick(y, code, code.add(V::splat(8.0)))
     }
 }
 
-/// Returns the entry of an ascending table nearest to `y`: the sum of all steps whose
-/// middle lies below, which needs no search and vectorises.
-#[inline]
-fn nearest_of<const K: usize>(y: f32, values: &[i8; K]) -> f32 {
-    let mut level = f32::from(values[0]);
+/// Adds up all steps of an ascending table whose middle is not above `y`, or as often what
+/// each is `worth`: without a search and without branches.
+#[inline(always)]
+fn climb<V: F32x16, const K: usize>(y: V, values: &[i8; K], start: f32, worth: Option<f32>) -> V {
+    let mut sum = V::splat(start);
     for k in 1..K {
         let (below, above) = (f32::from(values[k - 1]), f32::from(values[k]));
-        level += if y >= 0.5 * (below + above) {
-            above - below
-        } else {
-            0.0
-        };
+        let middle = V::splat(0.5 * (below + above));
+        sum = sum.add(y.zero_below(middle, V::splat(worth.unwrap_or(above - below))));
     }
-    level
+    sum
 }
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use super::{super::batch::array, *};
+    use crate::lanes::Scalar16;
 
     /// Compares with the distance to every level.
     fn check<L: Levels>(values: &[i8]) {
         for step in -600..600 {
             let y = step as f32 * 0.25 + 0.01;
-            let level = L::round(y);
+            let lanes = Scalar16::splat(y);
+            let (level, code) = (array(L::round(lanes))[7], array(L::code(lanes))[7]);
             let best = values
                 .iter()
                 .map(|&v| (f32::from(v) - y).abs())
                 .fold(f32::MAX, f32::min);
             assert!((level - y).abs() <= best, "{y} -> {level}");
-            assert_eq!(f32::from(values[usize::from(L::code(level))]), level);
+            assert_eq!(f32::from(values[code as usize]), level, "{y}");
         }
     }
 
