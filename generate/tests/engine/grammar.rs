@@ -277,22 +277,28 @@ fn a_grammar_can_begin_after_a_free_thought() {
 #[test]
 fn a_thought_begins_only_where_the_model_wants_it_most() {
     let grammar = schema(&json!({"type": "boolean"}));
-    let open = u32::from(b'<');
+    let id = |text: &str| TOKENIZER.encode(text, SpecialTokens::AsText)[0];
+    let (open, good, bad) = (id("<"), id("t"), id("x"));
     let ends = TOKENIZER.end_of_generation();
     for (logit, is_wanted) in [(2.0, true), (0.5, false)] {
         let mut guide = thought_first(Some(open), &grammar);
         let mut logits = vec![0.0; MODEL.config().n_vocab];
-        logits[usize::from(b'x')] = 1.0;
+        logits[bad as usize] = 1.0;
         logits[open as usize] = logit;
         assert!(guide.forced().unwrap().is_empty());
         guide.mask(&mut logits).unwrap();
         assert_eq!(logits[open as usize] > 0.0, is_wanted);
-        assert!(logits[usize::from(b't')] == 0.0 && logits[usize::from(b'x')] < 0.0);
-        let first = if is_wanted { b"<" } else { b"t" };
-        guide.accept(u32::from(first[0]), first).unwrap();
+        let masked = (logits[good as usize], logits[bad as usize]);
+        assert_eq!(masked, (0.0, f32::NEG_INFINITY));
+        let (first, text) = if is_wanted {
+            (open, b"<")
+        } else {
+            (good, b"t")
+        };
+        guide.accept(first, text).unwrap();
         let mut logits = vec![0.0; MODEL.config().n_vocab];
         guide.mask(&mut logits).unwrap();
-        assert_eq!(logits[usize::from(b'x')] == 0.0, is_wanted);
+        assert_eq!(logits[bad as usize] == 0.0, is_wanted);
         assert!(ends.iter().all(|&id| logits[id as usize] < 0.0));
     }
 }
