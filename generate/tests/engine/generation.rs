@@ -64,7 +64,7 @@ fn a_stop_string_cuts_the_text_before_it() {
     let words = whole
         .split('\u{fffd}')
         .filter(|word| word.chars().count() > 3);
-    let stop: String = words.last().unwrap().chars().take(4).collect();
+    let stop: String = words.next_back().unwrap().chars().take(4).collect();
     let place = whole.find(&stop).unwrap();
     let (text, tokens, reason) = generated(128, &config(Some(60)), &["\u{0}\u{0}", &stop]);
     assert_eq!(reason, FinishReason::StopString(1));
