@@ -61,7 +61,7 @@ fn pieces_are_the_text_of_all_tokens() {
 fn a_stop_string_cuts_the_text_before_it() {
     let (whole, ..) = generated(128, &config(Some(60)), &[]);
     // Bytes that are no text cannot be looked for.
-    let words = whole
+    let mut words = whole
         .split('\u{fffd}')
         .filter(|word| word.chars().count() > 3);
     let stop: String = words.next_back().unwrap().chars().take(4).collect();
