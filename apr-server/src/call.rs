@@ -1,6 +1,6 @@
 //! A request on its way to a handler, and the reading of its body.
 
-use std::sync::Arc;
+use std::{sync::Arc, thread};
 
 use axum::{
     body::{Body, Bytes},
@@ -8,6 +8,7 @@ use axum::{
 };
 use http_body_util::BodyExt;
 use serde_json::Value;
+use tokio::sync::oneshot;
 
 use crate::{
     api_error::ApiError,
@@ -95,7 +96,8 @@ async fn small<T: Send + 'static>(
     .await
 }
 
-/// Reads a body when no other large one is being read.
+/// Reads a body when no other large one is being read, on a thread of its own: the system's
+/// allocator keeps for each thread what it once took, and gives it back when the thread ends.
 async fn large<T: Send + 'static>(
     app: &Arc<App>,
     bytes: Vec<u8>,
@@ -116,7 +118,15 @@ async fn large<T: Send + 'static>(
         drop(bytes);
         make(value, &app)
     };
-    blocking(work).await
+    let (sender, done) = oneshot::channel();
+    let thread = thread::Builder::new()
+        .name("apr-body".to_owned())
+        // Who waited may be gone.
+        .spawn(move || drop(sender.send(work())));
+    match thread {
+        Ok(_) => done.await.unwrap_or_else(|_| Err(unreadable())),
+        Err(_) => Err(unreadable()),
+    }
 }
 
 /// Does work that takes a while on a thread beside those for input and output.
