@@ -122,7 +122,8 @@ const INVARIANTS: [Invariant; 7] = [
     },
     Invariant {
         crates: &["apr-server"],
-        except: &[],
+        // What the allocator keeps for a thread goes with the thread that read a large body.
+        except: &["apr-server/src/call.rs"],
         words: &[
             "println!",
             "eprintln!",
