@@ -15,8 +15,7 @@ use crate::wire::{PATIENCE, Response, get, post, receive, send};
 
 /// What a server may have more when it rests again, in bytes: contexts and the prefix cache,
 /// which grow once, and what the system's allocator keeps in the heap of each thread, which after
-/// several bodies of a hundred thousand messages was up to 276 MiB. It does not grow with their
-/// number.
+/// several bodies of a hundred thousand messages was up to 276 MiB.
 const LEFT: u64 = 512 << 20;
 
 /// A running `apr serve` with the built-in model.
