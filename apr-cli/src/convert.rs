@@ -93,7 +93,7 @@ fn to_gguf(args: &ConvertArgs, file: &ModelFile, checkpoint: &Checkpoint<'_>) ->
         .map_or_else(|| source.float_type(), OutType::mix);
     let plan = Plan::new(source, &QuantizeOptions::new(mix), None);
     let plan = plan.map_err(|error| within(error.into()))?;
-    refuse_inputs(&args.output, file, None)?;
+    refuse_inputs(&args.output, file.all_paths())?;
     let start = Instant::now();
     write_gguf(&plan, &args.output, "convert", &args.threads, args.quiet)
         .map_err(|error| writing_failed(file.path(), &args.output, error))?;
@@ -144,8 +144,7 @@ fn to_folder(args: &ConvertArgs, file: &ModelFile, gguf: &GgufSet<'_>) -> Result
 
 fn write_folder(plan: &CheckpointPlan<'_>, args: &ConvertArgs) -> Result<(), ToolError> {
     let interrupt = Interrupt::install();
-    interrupt.make_gentle();
-    interrupt.notice_termination();
+    interrupt.end_in_order();
     let folder = NewFolder::create(&args.output)?;
     let bar = Progress::bytes("convert", plan.n_bytes(), args.quiet.quiet);
     plan.write(&folder, args.threads.n_threads(), |progress| {
@@ -165,8 +164,7 @@ pub(crate) fn write_gguf(
     quiet: QuietArgs,
 ) -> Result<(), ToolError> {
     let interrupt = Interrupt::install();
-    interrupt.make_gentle();
-    interrupt.notice_termination();
+    interrupt.end_in_order();
     let out = NewFile::create(target)?;
     let bar = Progress::bytes(what, plan.n_bytes(), quiet.quiet);
     let out = plan.write(out, threads.n_threads(), |progress| {
@@ -177,7 +175,7 @@ pub(crate) fn write_gguf(
 }
 
 fn flow(interrupt: &Interrupt) -> ControlFlow<()> {
-    if interrupt.is_set() {
+    if interrupt.flag().is_cancelled() {
         ControlFlow::Break(())
     } else {
         ControlFlow::Continue(())

@@ -155,7 +155,7 @@ pub(crate) fn run(args: &EvalArgs) -> Result<(), Error> {
     let source = Source::open(&args.model)?;
     let engine = source.engine_at_once(&args.cpu, args.quiet)?;
     let options = args.context.state_options(engine.model.config())?;
-    interrupt.make_gentle();
+    interrupt.end_in_order();
     let mut items = Items {
         lines,
         form: form(args, &engine, options.n_ctx)?,
@@ -348,7 +348,10 @@ impl<'a> Samples<'a> {
         let Some(path) = args.samples.as_deref() else {
             return Ok(Self(None));
         };
-        refuse_inputs(path, &source.file, Some(&args.file))?;
+        refuse_inputs(
+            path,
+            source.file.all_paths().chain(Some(args.file.as_path())),
+        )?;
         Ok(Self(Some((NewFile::create(path)?, path))))
     }
 

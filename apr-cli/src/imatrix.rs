@@ -62,8 +62,9 @@ pub(crate) fn run(args: &ImatrixArgs) -> Result<(), Error> {
     let engine = source.engine(&args.cpu, args.quiet)?;
     let ids = args.special.encode(&engine.tokenizer, &text);
     let n_windows = n_windows(args, &engine, ids.len())?;
-    refuse_inputs(&args.output, &source.file, args.prompt.path())?;
-    interrupt.make_gentle();
+    let inputs = source.file.all_paths().chain(args.prompt.path());
+    refuse_inputs(&args.output, inputs)?;
+    interrupt.end_in_order();
     let out = NewFile::create(&args.output)?;
     let sums = read(args, &engine, &ids, n_windows, &interrupt)?;
     let [n_chunks, n_ctx] =

@@ -7,7 +7,6 @@ use std::{
 };
 
 use clap::{ArgMatches, Args, FromArgMatches, error::ErrorKind, parser::ValueSource};
-use moe_model::ModelFile;
 use tokenizer::{SpecialTokens, Tokenizer};
 
 use crate::error::Error;
@@ -28,18 +27,16 @@ pub(crate) enum TextOrIds {
     Text(PromptArgs),
 }
 
-/// Refuses to let a new file take the place of one that is read: those of the model, or
-/// another one.
-pub(crate) fn refuse_inputs(
+/// Refuses to let a new file take the place of one that is read.
+pub(crate) fn refuse_inputs<'a>(
     target: &Path,
-    model: &ModelFile,
-    other: Option<&Path>,
+    mut read: impl Iterator<Item = &'a Path>,
 ) -> Result<(), Error> {
     let Ok(target) = fs::canonicalize(target) else {
         return Ok(());
     };
     let is_target = |path: &Path| fs::canonicalize(path).is_ok_and(|path| path == target);
-    if model.all_paths().chain(other).any(is_target) {
+    if read.any(is_target) {
         let message = format!(
             "{}: the file to write is one of those to read",
             target.display()
@@ -47,6 +44,31 @@ pub(crate) fn refuse_inputs(
         return Err(Error::usage(message));
     }
     Ok(())
+}
+
+/// Refuses two flags that write the same file.
+pub(crate) fn refuse_same_file(
+    (flag, path): (&str, Option<&Path>),
+    (other_flag, other): (&str, Option<&Path>),
+) -> Result<(), Error> {
+    if path.is_some() && path.map(place) == other.map(place) {
+        let message = format!("{flag} and {other_flag} name the same file");
+        return Err(Error::usage(message));
+    }
+    Ok(())
+}
+
+/// Returns where a file lies or will lie, however that is spelled.
+fn place(path: &Path) -> PathBuf {
+    let beside = || {
+        let folder = match path.parent()? {
+            folder if folder.as_os_str().is_empty() => Path::new("."),
+            folder => folder,
+        };
+        Some(fs::canonicalize(folder).ok()?.join(path.file_name()?))
+    };
+    let there = fs::canonicalize(path).ok();
+    there.or_else(beside).unwrap_or_else(|| path.to_owned())
 }
 
 /// What clap sees of [`PromptArgs`].

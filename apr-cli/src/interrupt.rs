@@ -29,7 +29,6 @@ pub(crate) struct Interrupt {
     cancel: CancelFlag,
     /// Whether the first Ctrl-C ends only what is going on, not the program.
     is_gentle: Arc<AtomicBool>,
-    is_terminated: Arc<AtomicBool>,
 }
 
 impl Interrupt {
@@ -53,27 +52,19 @@ impl Interrupt {
         self.is_gentle.store(true, Ordering::Relaxed);
     }
 
-    /// Lets SIGTERM, by which service managers and `timeout` end programs, be noticed instead of
-    /// ending the program. A second one ends it.
-    pub(crate) fn notice_termination(&self) {
+    /// Lets the first Ctrl-C or SIGTERM, by which service managers and `timeout` end programs,
+    /// only set the flag, so that no half of a file is left; a second one ends the program.
+    pub(crate) fn end_in_order(&self) {
+        self.make_gentle();
         #[cfg(unix)]
         {
             use signal_hook::{consts::SIGTERM, flag};
 
             // If the signal cannot be caught, it ends the program as it would have.
             let status = i32::from(error::INTERRUPTED);
-            let _ = flag::register_conditional_shutdown(
-                SIGTERM,
-                status,
-                Arc::clone(&self.is_terminated),
-            );
-            let _ = flag::register(SIGTERM, Arc::clone(&self.is_terminated));
+            let _ = flag::register_conditional_shutdown(SIGTERM, status, self.cancel.shared());
+            let _ = flag::register(SIGTERM, self.cancel.shared());
         }
-    }
-
-    /// Returns whether there was a Ctrl-C, or a SIGTERM that is noticed.
-    pub(crate) fn is_set(&self) -> bool {
-        self.cancel.is_cancelled() || self.is_terminated.load(Ordering::Relaxed)
     }
 
     pub(crate) fn is_gentle(&self) -> bool {

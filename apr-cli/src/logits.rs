@@ -58,7 +58,8 @@ pub(crate) fn run(args: &LogitsArgs) -> Result<(), Error> {
         TextOrIds::Ids(_) => None,
         TextOrIds::Text(text) => text.path(),
     };
-    input::refuse_inputs(&args.output, &source.file, text_file)?;
+    input::refuse_inputs(&args.output, source.file.all_paths().chain(text_file))?;
+    interrupt.end_in_order();
     let mut writer = LogitsWriter::create(&args.output, ids.len(), sequence.n_vocab())?;
     let progress = Progress::tokens("logits", ids.len(), args.quiet.quiet);
     sequence.visit_logits(&ids, &(0..ids.len()), interrupt.flag(), |idx, logits| {

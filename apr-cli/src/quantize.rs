@@ -138,7 +138,7 @@ pub(crate) fn run(args: &QuantizeArgs) -> Result<(), Error> {
     let Some(target) = target else {
         return Output::new().write(table(&plan).as_bytes());
     };
-    refuse_inputs(target, &file, args.imatrix.as_deref())?;
+    refuse_inputs(target, file.all_paths().chain(args.imatrix.as_deref()))?;
     let start = Instant::now();
     convert::write_gguf(&plan, target, "quantize", &args.threads, args.quiet)
         .map_err(|error| convert::writing_failed(file.path(), target, error))?;

@@ -20,7 +20,7 @@ use crate::{
     args::{ContextArgs, CpuArgs, ModelArgs, QuietArgs},
     engine::{Engine, Source, expect_room},
     error::Error,
-    input::{PromptArgs, SpecialArgs, refuse_inputs},
+    input::{PromptArgs, SpecialArgs, refuse_inputs, refuse_same_file},
     interrupt::Interrupt,
     output::Output,
     progress::Progress,
@@ -85,12 +85,11 @@ pub(crate) fn run(args: &TraceArgs) -> Result<(), Error> {
     if args.png.is_some() {
         HeatMap::check_png(config.n_layer, config.n_expert)?;
     }
-    if args.svg.is_some() && args.svg == args.png {
-        return Err(Error::usage("--svg and --png name the same file"));
-    }
-    interrupt.make_gentle();
+    let [svg, png] = [args.svg.as_deref(), args.png.as_deref()];
+    refuse_same_file(("--svg", svg), ("--png", png))?;
+    interrupt.end_in_order();
     let picture = |path| Picture::begin(path, args, &source);
-    let (svg, png) = (picture(args.svg.as_deref())?, picture(args.png.as_deref())?);
+    let (svg, png) = (picture(svg)?, picture(png)?);
     if let Some(note) = windows.note().filter(|_| !args.quiet.quiet) {
         terminal::say(note);
     }
@@ -186,7 +185,7 @@ impl<'a> Picture<'a> {
         let Some(path) = path else {
             return Ok(None);
         };
-        refuse_inputs(path, &source.file, args.prompt.path())?;
+        refuse_inputs(path, source.file.all_paths().chain(args.prompt.path()))?;
         let file = NewFile::create(path)?;
         Ok(Some(Self { path, file }))
     }

@@ -1,7 +1,7 @@
 //! `apr verify`: whether a model can be trusted.
 
 use std::{
-    fs::{self, File},
+    fs::File,
     io::{Read, Write},
     num::NonZeroUsize,
     ops::ControlFlow,
@@ -9,7 +9,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-use clap::{Args, builder::BoolishValueParser};
+use clap::{
+    Args,
+    builder::{BoolishValueParser, RangedU64ValueParser, TypedValueParser},
+};
 use model_tools::{
     NewFile,
     verify::{
@@ -25,7 +28,7 @@ use crate::{
     args::{QuietArgs, ThreadArgs},
     builtin,
     error::Error,
-    input::{read_file, read_text},
+    input::{read_file, read_text, refuse_inputs, refuse_same_file},
     interrupt::Interrupt,
     machine,
     output::Output,
@@ -78,8 +81,9 @@ pub(crate) struct VerifyArgs {
         requires = "against"
     )]
     within: Option<Tolerance>,
-    /// Tokens of the forward pass [default: 16, with --quick 4]
-    #[arg(long, value_name = "N", env = "APR_VERIFY_TOKENS")]
+    /// Tokens of the forward pass, 1 to 1024 and no more than the model's context [default: 16,
+    /// with --quick 4]
+    #[arg(long, value_name = "N", env = "APR_VERIFY_TOKENS", value_parser = n_tokens())]
     tokens: Option<NonZeroUsize>,
     /// Layers of the forward pass that are compared, from the first [default: all, with --quick
     /// 2]
@@ -98,12 +102,16 @@ pub(crate) struct VerifyArgs {
 }
 
 pub(crate) fn run(args: &VerifyArgs) -> Result<(), Error> {
-    for written in [&args.junit, &args.record].into_iter().flatten() {
-        let read = [&args.file, &args.compare, &args.against, &args.text];
-        refuse_inputs(written, read.into_iter().flatten())?;
-    }
+    args.refuse_outputs()?;
     let interrupt = Interrupt::install();
-    interrupt.make_gentle();
+    interrupt.end_in_order();
+    let mut request = GoldenRequest::default();
+    if let Some(text) = &args.text {
+        request.text = read_text(text)?;
+    }
+    // What cannot be written is said before hours of work.
+    let junit = args.junit.as_deref().map(Written::begin).transpose()?;
+    let golden = args.record.as_deref().map(Written::begin).transpose()?;
     let mut watch = Watch {
         begin: Instant::now(),
         interrupt,
@@ -120,15 +128,17 @@ pub(crate) fn run(args: &VerifyArgs) -> Result<(), Error> {
         None => verify(&builtin::file(), &options, &mut watch),
     };
     let report = report.map_err(|error| watch.failed.take().unwrap_or_else(|| error.into()))?;
-    if let Some(junit) = &args.junit {
-        write(junit, &report.to_junit())?;
-    }
     if args.json {
         Output::new().line(&report.to_json())?;
     } else {
         Output::new().write(report.conclusion().as_bytes())?;
     }
+    let written = junit.map_or(Ok(()), |file| file.finish(&report.to_junit()));
     if report.verdict == Verdict::Failed {
+        // The verdict counts before a report that came to grief.
+        if let Err(error) = written {
+            terminal::say(format_args!("note: {error}"));
+        }
         if args.record.is_some() && !args.quiet.quiet {
             terminal::say("note: nothing is recorded of a model that is not sound");
         }
@@ -136,13 +146,31 @@ pub(crate) fn run(args: &VerifyArgs) -> Result<(), Error> {
             model: report.model,
         });
     }
-    match &args.record {
-        Some(path) => args.record(path, &options, &mut watch),
+    written?;
+    match golden {
+        Some(file) => args.record(file, &request, &options, &mut watch),
         None => Ok(()),
     }
 }
 
 impl VerifyArgs {
+    /// Refuses files to write that are read, or that are one and the same.
+    fn refuse_outputs(&self) -> Result<(), Error> {
+        let [junit, record] = [self.junit.as_deref(), self.record.as_deref()];
+        refuse_same_file(("--junit", junit), ("--record", record))?;
+        let mut read: Vec<PathBuf> = Vec::new();
+        read.extend([&self.against, &self.text].into_iter().flatten().cloned());
+        for model in [&self.file, &self.compare].into_iter().flatten() {
+            read.push(model.clone());
+            // What cannot be opened is what the verification is about.
+            if let Ok(file) = ModelFile::open(model) {
+                read.extend(file.all_paths().map(Path::to_owned));
+            }
+        }
+        let mut written = [junit, record].into_iter().flatten();
+        written.try_for_each(|target| refuse_inputs(target, read.iter().map(PathBuf::as_path)))
+    }
+
     fn options(&self, watch: &mut Watch) -> Result<VerifyOptions, Error> {
         let mut options = VerifyOptions {
             depth: if self.quick {
@@ -169,20 +197,29 @@ impl VerifyArgs {
     }
 
     /// Writes what the model is and says.
-    fn record(&self, path: &Path, options: &VerifyOptions, watch: &mut Watch) -> Result<(), Error> {
-        let mut request = GoldenRequest::default();
-        if let Some(text) = &self.text {
-            request.text = read_text(text)?;
-        }
+    fn record(
+        &self,
+        out: Written<'_>,
+        request: &GoldenRequest,
+        options: &VerifyOptions,
+        watch: &mut Watch,
+    ) -> Result<(), Error> {
         let file = match &self.file {
             Some(path) => ModelFile::open(path)?,
             None => builtin::file(),
         };
         watch.what = "record";
-        let golden = record(&file, &request, options, watch);
+        let golden = record(&file, request, options, watch);
         watch.bar = None;
-        write(path, &golden?.to_json())
+        out.finish(&golden?.to_json())
     }
+}
+
+/// Reads a number of tokens that the reference can keep at hand.
+fn n_tokens() -> impl TypedValueParser<Value = NonZeroUsize> {
+    RangedU64ValueParser::<usize>::new()
+        .range(1..=1024)
+        .try_map(NonZeroUsize::try_from)
 }
 
 fn tolerance(text: &str) -> Result<Tolerance, String> {
@@ -273,28 +310,23 @@ fn begins_like_json(path: &Path) -> bool {
     is_read && first == *b"{"
 }
 
-fn write(path: &Path, text: &str) -> Result<(), Error> {
-    let mut file = NewFile::create(path)?;
-    file.write_all(text.as_bytes())
-        .map_err(|error| Error::io(path, "written", error))?;
-    Ok(file.finish()?)
+/// A text file on its way.
+struct Written<'a> {
+    path: &'a Path,
+    file: NewFile,
 }
 
-/// Refuses to write in the place of what is read.
-fn refuse_inputs<'a>(written: &Path, read: impl Iterator<Item = &'a PathBuf>) -> Result<(), Error> {
-    let Ok(place) = fs::canonicalize(written) else {
-        return Ok(());
-    };
-    for path in read {
-        if fs::canonicalize(path).is_ok_and(|path| place.starts_with(path)) {
-            let message = format!(
-                "{}: the file to write is one of those to read",
-                written.display()
-            );
-            return Err(Error::usage(message));
-        }
+impl<'a> Written<'a> {
+    fn begin(path: &'a Path) -> Result<Self, Error> {
+        let file = NewFile::create(path)?;
+        Ok(Self { path, file })
     }
-    Ok(())
+
+    fn finish(mut self, text: &str) -> Result<(), Error> {
+        let written = self.file.write_all(text.as_bytes());
+        written.map_err(|error| Error::io(self.path, "written", error))?;
+        Ok(self.file.finish()?)
+    }
 }
 
 /// Returns what the figures depend on.

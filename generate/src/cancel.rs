@@ -16,6 +16,12 @@ impl CancelFlag {
         Self::default()
     }
 
+    /// Returns the flag itself, for handlers of signals.
+    #[must_use]
+    pub fn shared(&self) -> Arc<AtomicBool> {
+        Arc::clone(&self.0)
+    }
+
     /// Sets the flag and returns whether it was set before.
     pub fn cancel(&self) -> bool {
         self.0.swap(true, Ordering::Relaxed)

@@ -14,8 +14,9 @@ use crate::{ToolError, partial};
 
 /// A file on its way. Dropped before [`NewFile::finish`], it leaves nothing behind.
 ///
-/// An existing file is replaced. A link stays, and what it points to is replaced or, if it is not
-/// there yet, made. What is no regular file, such as a pipe or a device, is written directly and stays what it is.
+/// An existing file is replaced, and who may read it stays as it was. A link stays, and what it
+/// points to is replaced or, if it is not there yet, made. What is no regular file, such as a
+/// pipe or a device, is written directly and stays what it is.
 #[derive(Debug)]
 pub struct NewFile {
     target: PathBuf,
@@ -39,6 +40,8 @@ impl NewFile {
                 }
                 let target = fs::canonicalize(target).map_err(failed)?;
                 let (partial, file) = partial::create_file(&target).map_err(failed)?;
+                // Where permissions cannot be set, the file has those of a new one.
+                let _ = file.set_permissions(about.permissions());
                 (target, Some(partial), file)
             }
             Ok(_) => {
@@ -180,6 +183,20 @@ mod tests {
         one.finish().unwrap();
         assert_eq!(fs::read(&target).unwrap(), b"one");
         assert_eq!(names(folder.path()), ["a"]);
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn a_secret_stays_secret() {
+        use std::os::unix::fs::PermissionsExt;
+
+        let folder = tempfile::tempdir().unwrap();
+        let target = folder.path().join("a");
+        fs::write(&target, "old").unwrap();
+        fs::set_permissions(&target, fs::Permissions::from_mode(0o600)).unwrap();
+        NewFile::create(&target).unwrap().finish().unwrap();
+        let mode = fs::metadata(&target).unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o600);
     }
 
     #[cfg(unix)]

@@ -49,7 +49,8 @@ pub struct VerifyOptions {
     pub depth: Depth,
     /// Threads.
     pub n_threads: NonZeroUsize,
-    /// Tokens of the sequence for the forward pass; if not said, as many as the depth asks for.
+    /// Tokens of the sequence for the forward pass, no more than the model's context; if not
+    /// said, as many as the depth asks for.
     pub n_tokens: Option<NonZeroUsize>,
     /// Layers of the forward pass that are compared, from the first; all if not said.
     pub n_layers: Option<NonZeroUsize>,

@@ -144,11 +144,64 @@ fn a_model_is_held_to_its_record() {
         stderr(&endless)
     );
     // Never in the place of what is read.
-    let refused = done(&["verify", &model, "--record", &model]);
-    assert_eq!(refused.status.code(), Some(2));
+    for (flag, target) in [
+        ("--record", &model),
+        ("--record", &other),
+        ("--junit", &other),
+    ] {
+        let refused = done(&["verify", &model, "--compare", &other, flag, target]);
+        assert_eq!(refused.status.code(), Some(2), "{}", stderr(&refused));
+    }
     assert!(
         fs::read(folder.path("m.gguf"))
             .unwrap()
             .starts_with(b"GGUF")
     );
+}
+
+#[test]
+fn what_cannot_be_written_is_said_before_anything_is_verified() {
+    let folder = Folder::new();
+    let (model, nowhere) = (folder.text("m.gguf"), folder.text("no/such.xml"));
+    for flag in ["--junit", "--record"] {
+        let refused = done(&["verify", "--quick", &model, flag, &nowhere]);
+        assert_eq!((refused.status.code(), stdout(&refused)), (Some(4), ""));
+        assert!(
+            stderr(&refused).contains("no/such.xml"),
+            "{}",
+            stderr(&refused)
+        );
+    }
+    let unread = ["--record", &folder.text("r.json"), "--text", "no/such.txt"];
+    let refused = done(&[&["verify", "--quick", &model], &unread[..]].concat());
+    assert_eq!((refused.status.code(), stdout(&refused)), (Some(4), ""));
+    let twice = [
+        "--junit",
+        &folder.text("r"),
+        "--record",
+        &folder.text("./r"),
+    ];
+    let refused = done(&[&["verify", "--quick", &model], &twice[..]].concat());
+    assert_eq!(refused.status.code(), Some(2));
+    assert!(!folder.path("r").exists() && !folder.path("r.json").exists());
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn a_verdict_counts_before_a_report_that_cannot_be_kept() {
+    let folder = Folder::new();
+    fs::write(folder.path("bad.gguf"), "GGUF").unwrap();
+    let bad = folder.text("bad.gguf");
+    let wrong = done(&["verify", &bad, "--json", "--junit", "/dev/full"]);
+    assert_eq!(wrong.status.code(), Some(6));
+    assert_eq!(report_of(&wrong)["verdict"], "failed");
+    assert!(stderr(&wrong).contains("/dev/full"), "{}", stderr(&wrong));
+}
+
+#[test]
+fn numbers_of_tokens_that_no_reference_can_hold_are_refused() {
+    for n in ["0", "1025", "4000000000", "18446744073709551615"] {
+        let refused = done(&["verify", "--quick", "--tokens", n]);
+        assert_eq!(refused.status.code(), Some(2), "{n}");
+    }
 }

@@ -57,6 +57,7 @@ pub(super) fn check(
     };
     let n_layers = options.n_layers.map_or(layers, |n| n.get()).min(all);
     let n_tokens = options.n_tokens.map_or(tokens, |n| n.get());
+    let n_tokens = n_tokens.min(model.config().n_ctx);
     let tokens = Tokens::of(subject, n_tokens);
     let cpu = Cpu::new(Isa::detect(), options.n_threads)?;
     let mut report = StageReport::new(Stage::Forward);

@@ -49,16 +49,17 @@ pub(super) fn check(
     progress: &mut Progress<'_>,
 ) -> Result<(StageReport, Vec<TensorHash>), ToolError> {
     let tensors = tensors(&subject.contents);
-    let scans = scan_all(&tensors, options, progress)?;
+    let judged = judge_all(&tensors, options, progress)?;
+    let hashes = hashes(&tensors, &judged);
     let mut report = StageReport::new(Stage::Numbers);
-    let mut largest = (0.0, "");
-    for (tensor, scan) in tensors.iter().zip(&scans) {
-        let ratio = judge(tensor, scan, &mut report);
-        if ratio > largest.0 {
-            largest = (ratio, tensor.name);
+    let (mut n_seen, mut largest) = (0, (0.0, ""));
+    for (tensor, judged) in tensors.iter().zip(judged) {
+        n_seen += judged.n_weights;
+        if judged.largest > largest.0 {
+            largest = (judged.largest, tensor.name);
         }
+        report.absorb(judged.report);
     }
-    let n_seen: u64 = scans.iter().map(|scan| scan.n_weights).sum();
     report.figure("tensors", tensors.len(), "");
     report.figure("weights", n_seen, "");
     let n_weights: u64 = tensors.iter().map(FileTensor::n_weights).sum();
@@ -67,7 +68,6 @@ pub(super) fn check(
     }
     report.figure("largest piece", largest.0, "times the middle one");
     report.figure("in", quote(largest.1), "");
-    let hashes = hashes(&tensors, &scans);
     if !hashes.is_empty() {
         report.figure("fingerprint", fingerprint(&hashes), "");
         if let Some(others) = &options.compare {
@@ -86,22 +86,31 @@ pub(super) fn hash_all(
     options: &VerifyOptions,
     progress: &mut Progress<'_>,
 ) -> Result<Vec<TensorHash>, ToolError> {
-    let scans = scan_all(tensors, options, progress)?;
-    Ok(hashes(tensors, &scans))
+    let judged = judge_all(tensors, options, progress)?;
+    Ok(hashes(tensors, &judged))
+}
+
+/// What is kept of a tensor that was looked at.
+struct Judged {
+    hash: Option<u128>,
+    n_weights: u64,
+    /// How many times as large as the middle piece the largest one is.
+    largest: f64,
+    report: StageReport,
 }
 
 /// What a thread has done.
 enum Done {
     Bytes(u64),
-    Tensor(usize, Box<Scan>),
+    Tensor(usize, Box<Judged>),
 }
 
 /// Looks at all tensors on all threads, the largest first.
-fn scan_all(
+fn judge_all(
     tensors: &[FileTensor<'_>],
     options: &VerifyOptions,
     progress: &mut Progress<'_>,
-) -> Result<Vec<Scan>, ToolError> {
+) -> Result<Vec<Judged>, ToolError> {
     let n_threads = options.n_threads.get();
     let threads = threads(options.n_threads)?;
     let sample = (options.depth == Depth::Quick).then_some(SAMPLED_ROWS);
@@ -109,7 +118,8 @@ fn scan_all(
     order.sort_by_key(|&idx| std::cmp::Reverse(tensors[idx].data.len()));
     let total = tensors.iter().map(|tensor| tensor.data.len() as u64).sum();
     let (next, is_over) = (AtomicUsize::new(0), AtomicBool::new(false));
-    let mut scans: Vec<Option<Scan>> = vec![None; tensors.len()];
+    let mut judged: Vec<Option<Judged>> = Vec::new();
+    judged.resize_with(tensors.len(), || None);
     threads.in_place_scope(|scope| {
         let (sender, receiver) = mpsc::channel();
         for _ in 0..n_threads {
@@ -124,7 +134,8 @@ fn scan_all(
                     let Some(scan) = scan(&tensors[idx], sample, read) else {
                         return;
                     };
-                    if sender.send(Done::Tensor(idx, Box::new(scan))).is_err() {
+                    let judged = Box::new(judge(&tensors[idx], &scan));
+                    if sender.send(Done::Tensor(idx, judged)).is_err() {
                         return;
                     }
                 }
@@ -134,7 +145,7 @@ fn scan_all(
         let mut n_bytes = 0;
         for done in receiver {
             match done {
-                Done::Tensor(idx, scan) => scans[idx] = Some(*scan),
+                Done::Tensor(idx, of_tensor) => judged[idx] = Some(*of_tensor),
                 Done::Bytes(more) => {
                     n_bytes += more;
                     if let Err(ended) = progress.tell(n_bytes, total) {
@@ -146,12 +157,12 @@ fn scan_all(
         }
         Ok(())
     })?;
-    Ok(scans.into_iter().flatten().collect())
+    Ok(judged.into_iter().flatten().collect())
 }
 
-/// Says what is wrong or odd with a tensor, and returns how many times as large as the middle
-/// piece its largest one is.
-fn judge(tensor: &FileTensor<'_>, scan: &Scan, report: &mut StageReport) -> f64 {
+/// Says what is wrong or odd with a tensor.
+fn judge(tensor: &FileTensor<'_>, scan: &Scan) -> Judged {
+    let mut report = StageReport::new(Stage::Numbers);
     let name = quote(tensor.name);
     let place = |spot: Spot| place(&name, scan.matrices.len(), spot);
     if scan.not_finite.count > 0 {
@@ -181,11 +192,17 @@ fn judge(tensor: &FileTensor<'_>, scan: &Scan, report: &mut StageReport) -> f64 
         );
         report.warning(place(scan.lost.first), text);
     }
-    judge_experts(&name, &scan.matrices, report);
-    judge_peaks(tensor, scan, &place, report)
+    judge_experts(&name, &scan.matrices, &mut report);
+    Judged {
+        hash: scan.hash,
+        n_weights: scan.n_weights,
+        largest: judge_peaks(tensor, scan, &place, &mut report),
+        report,
+    }
 }
 
-/// Says which pieces are too large.
+/// Says which pieces are too large, and returns how many times as large as the middle piece
+/// the largest one is.
 fn judge_peaks(
     tensor: &FileTensor<'_>,
     scan: &Scan,
@@ -222,7 +239,7 @@ fn judge_peaks(
 fn judge_experts(name: &str, matrices: &[MatrixScan], report: &mut StageReport) {
     let mut sizes: Vec<f64> = matrices.iter().map(MatrixScan::size).collect();
     sizes.sort_by(f64::total_cmp);
-    let middle = sizes[sizes.len() / 2];
+    let middle = sizes.get(sizes.len() / 2).copied().unwrap_or_default();
     if sizes.len() < 3 || middle == 0.0 {
         return;
     }
@@ -257,16 +274,16 @@ fn expert(n_matrices: usize, matrix: usize) -> String {
 }
 
 /// Returns the hashes, or none if not all tensors were read whole.
-fn hashes(tensors: &[FileTensor<'_>], scans: &[Scan]) -> Vec<TensorHash> {
-    let hash = |(tensor, scan): (&FileTensor<'_>, &Scan)| {
+fn hashes(tensors: &[FileTensor<'_>], judged: &[Judged]) -> Vec<TensorHash> {
+    let hash = |(tensor, judged): (&FileTensor<'_>, &Judged)| {
         Some(TensorHash {
             name: tensor.name.to_owned(),
             ty: tensor.ty_name.clone(),
             shape: tensor.shape.clone(),
-            xxh3: format!("{:032x}", scan.hash?),
+            xxh3: format!("{:032x}", judged.hash?),
         })
     };
-    let hashes: Option<_> = tensors.iter().zip(scans).map(hash).collect();
+    let hashes: Option<_> = tensors.iter().zip(judged).map(hash).collect();
     hashes.unwrap_or_default()
 }
 

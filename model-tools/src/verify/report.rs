@@ -338,6 +338,24 @@ impl StageReport {
         self.listed(severity).count() as u64 + unlisted
     }
 
+    /// Takes over the findings of a part of the stage.
+    pub(super) fn absorb(&mut self, part: Self) {
+        let Unlisted {
+            errors,
+            warnings,
+            notes,
+        } = part.unlisted;
+        for finding in part.findings {
+            if finding.severity == Severity::Error {
+                self.verdict = Verdict::Failed;
+            }
+            self.add(finding.severity, finding.place, finding.text);
+        }
+        self.count_unlisted(Severity::Error, errors);
+        self.count_unlisted(Severity::Warning, warnings);
+        self.count_unlisted(Severity::Note, notes);
+    }
+
     fn add(&mut self, severity: Severity, place: String, text: String) {
         if self.listed(severity).count() == MAX_LISTED {
             self.count_unlisted(severity, 1);

@@ -3,6 +3,9 @@
 use moe_model::{Contents, quant_type};
 use quant_kernels::QuantType;
 
+/// More than any model has.
+const MAX_EXPERTS: usize = 1024;
+
 /// A tensor as its file describes it.
 #[derive(Clone, Debug)]
 pub(super) struct FileTensor<'a> {
@@ -26,14 +29,18 @@ impl FileTensor<'_> {
 
     /// Returns the rows of a matrix; those of one expert where there are several.
     pub(super) fn n_rows(&self) -> usize {
-        let before = self.shape.len().checked_sub(2);
-        before.map_or(1, |idx| self.shape[idx] as usize)
+        let n_before = self.shape.len().saturating_sub(1);
+        self.shape[..n_before].iter().product::<u64>() as usize / self.n_matrices()
     }
 
-    /// Returns the number of matrices: of experts, or one.
+    /// Returns the number of matrices: of experts, or one. More than any model has experts
+    /// are none, nor are those of a type that nobody can read, or without weights.
     pub(super) fn n_matrices(&self) -> usize {
         let n_more = self.shape.len().saturating_sub(2);
-        self.shape[..n_more].iter().product::<u64>() as usize
+        match self.shape[..n_more].iter().product::<u64>() as usize {
+            n @ 1..=MAX_EXPERTS if self.ty.is_some() => n,
+            _ => 1,
+        }
     }
 
     /// Returns the number of weights.

@@ -144,13 +144,15 @@ fn changed_experts(found: &str, recorded: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    use quant_kernels::QuantType;
+
     use super::*;
 
     fn tensor(data: &[u8], shape: &[u64]) -> GoldenTensor {
         hash(&FileTensor {
             name: "blk.0.attn_q.weight",
             ty_name: "F32".to_owned(),
-            ty: None,
+            ty: Some(QuantType::F32),
             shape: shape.to_vec(),
             data,
         })

@@ -17,9 +17,6 @@ const SLAB_BYTES: usize = 128 << 10;
 /// Weights that are dequantized at a time: a multiple of every block.
 const PART_LEN: usize = 4 << 10;
 
-/// A tensor with more matrices than any model has experts is taken for one matrix.
-const MAX_MATRICES: usize = 4096;
-
 /// What a tensor holds.
 #[derive(Clone, Debug)]
 pub(super) struct Scan {
@@ -145,14 +142,11 @@ struct Scanner<'t, 'a> {
 
 impl<'t, 'a> Scanner<'t, 'a> {
     fn new(tensor: &'t FileTensor<'a>) -> Self {
-        let (mut n_matrices, mut n_rows) = (tensor.n_matrices(), tensor.n_rows());
-        if n_matrices > MAX_MATRICES {
-            (n_matrices, n_rows) = (1, n_matrices * n_rows);
-        }
+        let n_matrices = tensor.n_matrices();
         Self {
             tensor,
             n_matrices,
-            n_rows,
+            n_rows: tensor.n_rows(),
             layout: tensor.ty.and_then(BlockLayout::of),
             weights: vec![0.0; PART_LEN],
             spread: Spread::new(),
@@ -303,9 +297,15 @@ mod tests {
 
     #[test]
     fn a_tensor_without_bytes_is_no_reason_to_fail() {
-        let found = scan(&tensor(&[0, 4], &[]), None, |_| true).unwrap();
-        assert_eq!(found.n_weights, 0);
-        assert!(found.matrices.iter().all(|matrix| !matrix.is_zero()));
+        for shape in [&[0, 4][..], &[0, 4, 4], &[4, 0, 4], &[4, 4, 0], &[0]] {
+            let found = scan(&tensor(shape, &[]), None, |_| true).unwrap();
+            assert_eq!(found.n_weights, 0);
+            assert_eq!(
+                found.matrices.len(),
+                if shape.first() == Some(&4) { 4 } else { 1 }
+            );
+            assert!(found.matrices.iter().all(|matrix| !matrix.is_zero()));
+        }
     }
 
     #[test]
