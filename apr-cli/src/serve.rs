@@ -25,7 +25,7 @@ use crate::{
     args::{ContextArgs, CpuArgs, ModelArgs, QuietArgs},
     engine::{Engine, Source},
     error::Error,
-    machine,
+    file_limit, machine,
     sampling::SamplingArgs,
     terminal,
 };
@@ -176,6 +176,7 @@ pub(crate) fn run(args: &ServeArgs) -> Result<(), Error> {
         source,
     })?;
     log::begin(args.log_format, args.quiet);
+    file_limit::make_an_error();
     args.say_where(&listener);
     let server = Server::new(config);
     let (stop, stopped) = shutdown::switch();
@@ -280,6 +281,7 @@ impl ServeArgs {
             folder,
             max_bytes: prefixes.cache_disk.saturating_mul(MIB),
             model,
+            on_failure: log::cache_failure,
         });
         EngineOptions {
             n_parallel: self.parallel,
