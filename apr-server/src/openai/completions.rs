@@ -2,28 +2,26 @@
 
 use axum::response::Response;
 use generate::TokenScore;
-use reply_parser::{ReplyEvent, ReplyFormat};
+use reply_parser::ReplyEvent;
 use serde_json::{Map, Value, json};
 use tokenizer::Tokenizer;
 
 use super::{
-    Envelope, Streaming,
+    answer::{Envelope, Streaming, write_list},
     chat::MAX_TOP,
-    check_model, check_queue,
     prompts::{self, Prompt},
-    write_list,
 };
 use crate::{
     api_error::ApiError,
     call::Call,
     completion::{
-        Form, Generation, Held, Job, Running, Settings, Update, Work, Writer, finite, n_predict,
-        piece, seconds_to_ms, stream, timings, usage,
+        Form, Generation, Job, Running, Settings, Update, Work, Writer, finite, n_predict, piece,
+        stream, timings,
     },
     fields::Fields,
-    frames::{self, DONE},
+    frames,
     model::ServedModel,
-    random, routes,
+    random,
 };
 
 /// Tokens of an answer whose request names no length, as OpenAI has it.
@@ -42,7 +40,7 @@ struct Request {
 
 /// Answers texts with their continuations.
 pub(crate) async fn completions(call: Call) -> Result<Response, ApiError> {
-    check_queue(&call.app)?;
+    call.app.check_queue()?;
     let (app, request) = call.read(|body, app| read(body, app.model()?)).await?;
     let running = Running::start(&app, request.job)?;
     let choices = choices(&running, request.echo.as_deref());
@@ -59,7 +57,7 @@ pub(crate) async fn completions(call: Call) -> Result<Response, ApiError> {
 
 fn read(body: Value, model: &ServedModel) -> Result<Request, ApiError> {
     let mut fields = Fields::of_body(body)?;
-    check_model(&mut fields, model)?;
+    model.check_name(&mut fields)?;
     let prompts = prompts::read(fields.required("prompt")?, "prompt", model)?;
     let streaming = Streaming::read(&mut fields)?;
     let mut settings = Settings::read(&mut fields, model)?;
@@ -84,18 +82,11 @@ fn read(body: Value, model: &ServedModel) -> Result<Request, ApiError> {
         return Err(ApiError::invalid("n", message));
     }
     let id = random::id("cmpl");
-    let envelope = Envelope::new(id.clone(), "text_completion", model);
-    let held = Held::text(&settings, model)?;
+    let envelope = Envelope::new(id.clone(), "text_completion", streaming, model);
     let generation = Generation {
-        held,
-        settings,
         n_top,
         n_top_prompt: n_top.filter(|_| has_echo),
-        thinks: None,
-        thinking_budget: None,
-        is_single_call: false,
-        format: ReplyFormat::default(),
-        id,
+        ..Generation::of_text(settings, id, model)?
     };
     Ok(Request {
         job: Job {
@@ -112,10 +103,7 @@ fn read(body: Value, model: &ServedModel) -> Result<Request, ApiError> {
 /// Makes the choices of a job, with what stands before their answers.
 fn choices(running: &Running, echo: Option<&[Prompt]>) -> Vec<Choice> {
     let job = running.job();
-    let has_scores = match &job.work {
-        Work::Generate(generation) => generation.n_top.is_some(),
-        Work::Embed => false,
-    };
+    let has_scores = job.has_scores();
     let choice = |idx: usize| {
         let prompt = echo.map(|prompts| &prompts[idx / job.n_per_prompt()]);
         let mut choice = Choice {
@@ -140,18 +128,11 @@ async fn whole(
     while let Some(update) = running.next().await? {
         take(&mut choices, update);
     }
-    let model = running.model()?;
-    let usage = usage(&running.all_figures(), running.job().n_per_prompt());
-    let mut more = Map::new();
-    more.insert("usage".to_owned(), usage);
-    more.insert("timings".to_owned(), timings(running.figures(0), model));
-    let mut body = String::new();
-    envelope.write(more, &mut body, |out| {
+    envelope.response(&running, |model, out| {
         write_list(choices.iter_mut().enumerate(), out, |(idx, choice), out| {
             choice.write(idx, &model.tokenizer, out);
         });
-    });
-    Ok(routes::text(body, "application/json"))
+    })
 }
 
 /// Adds what has happened to its choice, and returns which that is.
@@ -300,14 +281,6 @@ struct Chunks {
 }
 
 impl Chunks {
-    fn chunk(&self, choices: &[Value]) -> Value {
-        let mut chunk = self.envelope.with(choices);
-        if self.streaming.has_usage {
-            chunk["usage"] = Value::Null;
-        }
-        chunk
-    }
-
     /// Writes a chunk with what has come of a choice.
     fn write(
         &mut self,
@@ -316,38 +289,13 @@ impl Chunks {
         timings: Option<Value>,
         out: &mut String,
     ) {
-        let mut more = Map::new();
-        if self.streaming.has_usage {
-            more.insert("usage".to_owned(), Value::Null);
-        }
-        more.extend(timings.map(|timings| ("timings".to_owned(), timings)));
+        let more = timings.map(|timings| ("timings".to_owned(), timings));
+        let more = more.into_iter().collect();
         let choice = &mut self.choices[idx];
         frames::event_of(out, |out| {
             self.envelope
                 .write(more, out, |out| choice.write(idx, tokenizer, out));
         });
-    }
-
-    fn progress(&self, update: &Update) -> Option<Value> {
-        let Update::Progress {
-            choice,
-            n_total,
-            n_cached,
-            n_done,
-            time,
-        } = update
-        else {
-            return None;
-        };
-        let choice = json!({"index": choice, "text": "", "logprobs": null, "finish_reason": null});
-        let mut chunk = self.chunk(&[choice]);
-        chunk["prompt_progress"] = json!({
-            "total": n_total,
-            "cache": n_cached,
-            "processed": n_done,
-            "time_ms": seconds_to_ms(*time),
-        });
-        Some(chunk)
     }
 }
 
@@ -364,10 +312,13 @@ impl Writer for Chunks {
     }
 
     fn update(&mut self, running: &Running, update: Update, out: &mut String) {
-        if self.streaming.has_progress
-            && let Some(chunk) = self.progress(&update)
-        {
-            return frames::event(&chunk, out);
+        if let Update::Progress { choice, progress } = update {
+            if self.streaming.has_progress {
+                let choice =
+                    json!({"index": choice, "text": "", "logprobs": null, "finish_reason": null});
+                self.envelope.write_progress(choice, &progress, out);
+            }
+            return;
         }
         let Ok(model) = running.model() else {
             return;
@@ -385,13 +336,7 @@ impl Writer for Chunks {
     }
 
     fn end(&mut self, running: &Running, out: &mut String) {
-        if self.streaming.has_usage {
-            let mut chunk = self.chunk(&[]);
-            let figures = running.all_figures();
-            chunk["usage"] = usage(&figures, running.job().n_per_prompt());
-            frames::event(&chunk, out);
-        }
-        out.push_str(DONE);
+        self.envelope.write_end(running, out);
     }
 
     fn fail(&mut self, error: &ApiError, out: &mut String) {
