@@ -18,7 +18,7 @@ use crate::{
 pub(super) struct Streaming {
     pub(super) is_on: bool,
     has_usage: bool,
-    pub(super) has_progress: bool,
+    has_progress: bool,
 }
 
 impl Streaming {
@@ -45,7 +45,7 @@ impl Streaming {
     }
 }
 
-/// What all pieces of an answer begin with, and whether one of them tells the usage.
+/// What all pieces of an answer begin with, and how they come.
 #[derive(Clone, Debug)]
 pub(super) struct Envelope {
     id: String,
@@ -53,7 +53,7 @@ pub(super) struct Envelope {
     created: u64,
     model: String,
     fingerprint: String,
-    has_usage: bool,
+    pub(super) streaming: Streaming,
 }
 
 impl Envelope {
@@ -69,7 +69,7 @@ impl Envelope {
             created: seconds_since_1970(),
             model: model.name().to_owned(),
             fingerprint: model.facts.fingerprint.clone(),
-            has_usage: streaming.has_usage,
+            streaming,
         }
     }
 
@@ -83,7 +83,7 @@ impl Envelope {
             "system_fingerprint": self.fingerprint,
             "choices": choices,
         });
-        if self.has_usage {
+        if self.streaming.has_usage {
             piece["usage"] = Value::Null;
         }
         piece
@@ -124,8 +124,12 @@ impl Envelope {
         Ok(routes::text(body, "application/json"))
     }
 
-    /// Writes how far the reading of a prompt has come; `choice` is what stands for an answer.
-    pub(super) fn write_progress(&self, choice: Value, progress: &Progress, out: &mut String) {
+    /// Writes how far the reading of a prompt has come, if that is wanted; `choice` is what
+    /// stands for an answer.
+    pub(super) fn write_progress(&self, choice: Value, progress: Progress, out: &mut String) {
+        if !self.streaming.has_progress {
+            return;
+        }
         let mut piece = self.with(&[choice]);
         piece["prompt_progress"] = progress.to_json();
         frames::event(&piece, out);
@@ -133,7 +137,7 @@ impl Envelope {
 
     /// Writes the end of a stream.
     pub(super) fn write_end(&self, running: &Running, out: &mut String) {
-        if self.has_usage {
+        if self.streaming.has_usage {
             let mut piece = self.with(&[]);
             piece["usage"] = usage_of(running);
             frames::event(&piece, out);

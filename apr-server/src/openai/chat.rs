@@ -26,7 +26,6 @@ pub(crate) const MAX_TOP: usize = 20;
 /// A request that was read.
 struct Request {
     job: Job,
-    streaming: Streaming,
     envelope: Envelope,
 }
 
@@ -35,14 +34,11 @@ pub(crate) async fn chat(call: Call) -> Result<Response, ApiError> {
     call.app.check_queue()?;
     let (app, request) = call.read(|body, app| read(body, app.model()?)).await?;
     let running = Running::start(&app, request.job)?;
-    if request.streaming.is_on {
-        let writer = Chunks {
-            envelope: request.envelope,
-            streaming: request.streaming,
-        };
-        return Ok(stream(running, writer, "text/event-stream"));
+    let envelope = request.envelope;
+    match envelope.streaming.is_on {
+        true => Ok(stream(running, Chunks { envelope }, "text/event-stream")),
+        false => whole(running, &envelope).await,
     }
-    whole(running, &request.envelope).await
 }
 
 fn read(body: Value, model: &ServedModel) -> Result<Request, ApiError> {
@@ -71,7 +67,6 @@ fn read(body: Value, model: &ServedModel) -> Result<Request, ApiError> {
             param: "messages",
             work: Work::Generate(Box::new(generation)),
         },
-        streaming,
         envelope,
     })
 }
@@ -196,7 +191,6 @@ fn message(reply: Reply) -> Map<String, Value> {
 /// Writes chunks.
 struct Chunks {
     envelope: Envelope,
-    streaming: Streaming,
 }
 
 impl Chunks {
@@ -260,9 +254,9 @@ impl Writer for Chunks {
 
     fn update(&mut self, running: &Running, update: Update, out: &mut String) {
         match update {
-            Update::Progress { choice, progress } if self.streaming.has_progress => {
+            Update::Progress { choice, progress } => {
                 let choice = json!({"index": choice, "delta": {}, "finish_reason": null});
-                self.envelope.write_progress(choice, &progress, out);
+                self.envelope.write_progress(choice, progress, out);
             }
             Update::Token {
                 choice,
@@ -294,7 +288,7 @@ impl Writer for Chunks {
                 }
                 frames::event(&chunk, out);
             }
-            Update::Progress { .. } | Update::PromptScores { .. } | Update::Embedding { .. } => {}
+            Update::PromptScores { .. } | Update::Embedding { .. } => {}
         }
     }
 

@@ -32,7 +32,6 @@ const MAX_ANSWERS: usize = 4096;
 /// A request that was read.
 struct Request {
     job: Job,
-    streaming: Streaming,
     envelope: Envelope,
     /// The prompts as text, if answers begin with them.
     echo: Option<Vec<Prompt>>,
@@ -44,15 +43,14 @@ pub(crate) async fn completions(call: Call) -> Result<Response, ApiError> {
     let (app, request) = call.read(|body, app| read(body, app.model()?)).await?;
     let running = Running::start(&app, request.job)?;
     let choices = choices(&running, request.echo.as_deref());
-    if request.streaming.is_on {
-        let writer = Chunks {
-            envelope: request.envelope,
-            streaming: request.streaming,
-            choices,
-        };
-        return Ok(stream(running, writer, "text/event-stream"));
+    let envelope = request.envelope;
+    match envelope.streaming.is_on {
+        true => {
+            let writer = Chunks { envelope, choices };
+            Ok(stream(running, writer, "text/event-stream"))
+        }
+        false => whole(running, &envelope, choices).await,
     }
-    whole(running, &request.envelope, choices).await
 }
 
 fn read(body: Value, model: &ServedModel) -> Result<Request, ApiError> {
@@ -94,7 +92,6 @@ fn read(body: Value, model: &ServedModel) -> Result<Request, ApiError> {
             param: "prompt",
             work: Work::Generate(Box::new(generation)),
         },
-        streaming,
         envelope,
         echo: has_echo.then_some(prompts),
     })
@@ -276,7 +273,6 @@ fn alternatives(tokenizer: &Tokenizer, score: &TokenScore) -> Map<String, Value>
 /// Writes chunks.
 struct Chunks {
     envelope: Envelope,
-    streaming: Streaming,
     choices: Vec<Choice>,
 }
 
@@ -313,12 +309,9 @@ impl Writer for Chunks {
 
     fn update(&mut self, running: &Running, update: Update, out: &mut String) {
         if let Update::Progress { choice, progress } = update {
-            if self.streaming.has_progress {
-                let choice =
-                    json!({"index": choice, "text": "", "logprobs": null, "finish_reason": null});
-                self.envelope.write_progress(choice, &progress, out);
-            }
-            return;
+            let choice =
+                json!({"index": choice, "text": "", "logprobs": null, "finish_reason": null});
+            return self.envelope.write_progress(choice, progress, out);
         }
         let Ok(model) = running.model() else {
             return;
