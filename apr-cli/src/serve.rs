@@ -25,7 +25,7 @@ use crate::{
     args::{ContextArgs, CpuArgs, ModelArgs, QuietArgs},
     engine::{Engine, Source},
     error::Error,
-    file_limit, machine,
+    file_limit, heap, machine,
     sampling::SamplingArgs,
     terminal,
 };
@@ -168,6 +168,7 @@ struct PrefixArgs {
 }
 
 pub(crate) fn run(args: &ServeArgs) -> Result<(), Error> {
+    heap::share_one();
     let config = args.config()?;
     let address = (args.host, args.port);
     let listener = TcpListener::bind(address).map_err(|source| Error::Io {
@@ -215,6 +216,7 @@ impl ServeArgs {
             },
             grace: Duration::from_secs(limits.grace),
             queue_len: self.queue,
+            give_back: heap::give_back,
             ..Config::default()
         };
         self.access.apply(&mut config, self.host)?;

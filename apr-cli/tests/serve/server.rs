@@ -14,9 +14,8 @@ use serde_json::Value;
 use crate::wire::{PATIENCE, Response, get, post, receive, send};
 
 /// What a server may have more when it rests again, in bytes: contexts and the prefix cache,
-/// which grow once, and what the system's allocator keeps in the heap of each thread, which after
-/// several bodies of a hundred thousand messages was up to 276 MiB.
-const LEFT: u64 = 512 << 20;
+/// which grow once, and what small bodies leave in the heaps of threads.
+const LEFT: u64 = 32 << 20;
 
 pub(crate) const PROGRAM: &str = env!("CARGO_BIN_EXE_apr");
 
