@@ -242,7 +242,7 @@ fn goes_on_in_memory(server: Server) -> String {
     assert_as_uncached(&server, &messages, &plain, &first);
     go_on(&mut messages, &first, "And what else?");
     let second = ask(&server, &messages, &plain);
-    assert_goes_on(&first, &second);
+    assert!(second.n_cached >= first.n_prompt, "{second:?}");
     assert_as_uncached(&server, &messages, &plain, &second);
     assert!(server.metric("apr_prefix_cache_disk_failures_total") >= 4.0);
     server.signal("-TERM");

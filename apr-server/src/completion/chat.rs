@@ -242,7 +242,8 @@ pub(crate) fn message(item: Value, path: &str) -> Result<Message, ApiError> {
 
 /// Names the field of a message that has another type than it should.
 fn check_types(item: &Value, path: &str) -> Result<(), ApiError> {
-    const FIELDS: [(&str, &str, fn(&Value) -> bool); 5] = [
+    type IsRight = fn(&Value) -> bool;
+    const FIELDS: [(&str, &str, IsRight); 5] = [
         ("content", "a string or an array of parts", |value| {
             value.is_string() || value.is_array()
         }),
