@@ -27,11 +27,14 @@ pub(crate) fn succeeds(command: &mut Command) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use std::process::Stdio;
+
     use super::*;
 
     #[test]
     fn a_failing_command_is_named() {
         let mut cargo = Command::new(env!("CARGO"));
+        cargo.stderr(Stdio::null());
         let error = run(cargo.arg("--no-such-flag"), "cargo x").unwrap_err();
         assert!(error.to_string().starts_with("`cargo x` failed"), "{error}");
         assert!(!succeeds(cargo.arg("--no-such-flag")));

@@ -34,7 +34,7 @@ pub(crate) fn run(workspace: &Workspace) -> Result<(), TaskError> {
     command::run(&mut install, "npm ci")?;
     command::run(&mut npm(&["test"]), "npm test")?;
     let server = Server::of_builtin(&workspace.program()?)?;
-    let mut before_the_server = npm(&["test"]);
+    let mut before_the_server = npm(&["test", "--", "--grep", "with any server"]);
     before_the_server.env("APR_URL", format!("{}/", server.url()));
     command::run(&mut before_the_server, "npm test with `apr serve`")?;
     server.stop()

@@ -9,11 +9,11 @@ use crate::workspace::SourceFile;
 
 /// The files that may say `unsafe`, and why.
 const ALLOWED: [(&str, &str); 14] = [
+    ("moe-model/src/file.rs", "the memory map"),
     (
         "apr-cli/src/heap.rs",
         "functions of the C library that hand memory back",
     ),
-    ("moe-model/src/file.rs", "the memory map"),
     (
         "quant-kernels/src/pool.rs",
         "threads share the work of a phase",
