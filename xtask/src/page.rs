@@ -42,7 +42,8 @@ pub(crate) fn run(workspace: &Workspace) -> Result<(), TaskError> {
 
 /// Finds the browser: the one that is named, or the first that the system has.
 fn chromium() -> Option<PathBuf> {
-    if let Some(named) = env::var_os("CHROMIUM") {
+    let named = env::var_os("CHROMIUM").filter(|name| !name.is_empty());
+    if let Some(named) = named {
         return Some(named.into());
     }
     let path = env::var_os("PATH")?;
