@@ -5,7 +5,7 @@
 //! to stdout through [`output`], everything else to stderr through [`terminal`], and every
 //! failure is an [`error::Error`], which knows its exit code.
 
-#![forbid(unsafe_code)]
+#![deny(unsafe_code)]
 
 mod error;
 mod file_limit;
@@ -21,6 +21,7 @@ mod args_foreign;
 mod builtin;
 mod engine;
 mod grammar;
+mod heap;
 mod input;
 mod logits_file;
 mod sampling;

@@ -25,7 +25,7 @@ use crate::{
     args::{ContextArgs, CpuArgs, ModelArgs, QuietArgs},
     engine::{Engine, Source},
     error::Error,
-    machine,
+    file_limit, heap, machine,
     sampling::SamplingArgs,
     terminal,
 };
@@ -168,6 +168,7 @@ struct PrefixArgs {
 }
 
 pub(crate) fn run(args: &ServeArgs) -> Result<(), Error> {
+    heap::share_one();
     let config = args.config()?;
     let address = (args.host, args.port);
     let listener = TcpListener::bind(address).map_err(|source| Error::Io {
@@ -176,6 +177,7 @@ pub(crate) fn run(args: &ServeArgs) -> Result<(), Error> {
         source,
     })?;
     log::begin(args.log_format, args.quiet);
+    file_limit::make_an_error();
     args.say_where(&listener);
     let server = Server::new(config);
     let (stop, stopped) = shutdown::switch();
@@ -214,6 +216,7 @@ impl ServeArgs {
             },
             grace: Duration::from_secs(limits.grace),
             queue_len: self.queue,
+            give_back: heap::give_back,
             ..Config::default()
         };
         self.access.apply(&mut config, self.host)?;
@@ -280,6 +283,7 @@ impl ServeArgs {
             folder,
             max_bytes: prefixes.cache_disk.saturating_mul(MIB),
             model,
+            on_failure: log::cache_failure,
         });
         EngineOptions {
             n_parallel: self.parallel,

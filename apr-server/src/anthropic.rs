@@ -16,13 +16,12 @@ use crate::{
     app::App,
     call::Call,
     completion::{Running, Update, stream},
-    openai::check_queue,
     routes::json as json_response,
 };
 
 /// `POST /v1/messages`
 pub(crate) async fn messages(call: Call) -> Result<Response, ApiError> {
-    check_queue(&call.app)?;
+    call.app.check_queue()?;
     let read = |body, app: &App| Request::read(body, app.model()?);
     let (app, request) = call.read(read).await?;
     let Request {

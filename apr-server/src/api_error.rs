@@ -88,6 +88,12 @@ impl ApiError {
             .retry_later()
     }
 
+    /// A model is asked for that is not served; `route` names the one that is.
+    pub(crate) fn unknown_model(route: &str) -> Self {
+        let message = format!("there is no such model; {route} names the one that is served");
+        Self::new(StatusCode::NOT_FOUND, message).code("model_not_found")
+    }
+
     pub(crate) fn timed_out() -> Self {
         let message = "the request took longer than the server allows";
         Self::new(StatusCode::GATEWAY_TIMEOUT, message).code("timeout")

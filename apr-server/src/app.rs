@@ -97,6 +97,15 @@ impl App {
         }
     }
 
+    /// Refuses at once what would find the queue full after its prompt was read.
+    pub(crate) fn check_queue(&self) -> Result<(), ApiError> {
+        let n_waiting = self.model()?.engine.status().n_waiting;
+        match n_waiting >= self.config.queue_len {
+            true => Err(ApiError::queue_full(n_waiting)),
+            false => Ok(()),
+        }
+    }
+
     pub(crate) fn phase(&self) -> Phase {
         *self.phase.borrow()
     }

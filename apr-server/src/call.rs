@@ -1,6 +1,6 @@
 //! A request on its way to a handler, and the reading of its body.
 
-use std::{sync::Arc, thread};
+use std::sync::Arc;
 
 use axum::{
     body::{Body, Bytes},
@@ -8,7 +8,6 @@ use axum::{
 };
 use http_body_util::BodyExt;
 use serde_json::Value;
-use tokio::sync::oneshot;
 
 use crate::{
     api_error::ApiError,
@@ -96,8 +95,7 @@ async fn small<T: Send + 'static>(
     .await
 }
 
-/// Reads a body when no other large one is being read, on a thread of its own: the system's
-/// allocator keeps for each thread what it once took, and gives it back when the thread ends.
+/// Reads a body when no other large one is being read, and then hands back what that took.
 async fn large<T: Send + 'static>(
     app: &Arc<App>,
     bytes: Vec<u8>,
@@ -109,24 +107,24 @@ async fn large<T: Send + 'static>(
         App::turn(&app.compiling).await,
     );
     let app = Arc::clone(app);
-    let work = move || {
+    blocking(move || {
         let _until_it_is_made = (held, turns);
-        if !tree_size::is_bearable(&bytes) {
-            return Err(too_many_values());
-        }
-        let value = fields::parse(&bytes)?;
+        let value = parse_bearable(&bytes);
         drop(bytes);
-        make(value, &app)
-    };
-    let (sender, done) = oneshot::channel();
-    let thread = thread::Builder::new()
-        .name("apr-body".to_owned())
-        // Who waited may be gone.
-        .spawn(move || drop(sender.send(work())));
-    match thread {
-        Ok(_) => done.await.unwrap_or_else(|_| Err(unreadable())),
-        Err(_) => Err(unreadable()),
+        let made = value.and_then(|value| make(value, &app));
+        (app.config.give_back)();
+        made
+    })
+    .await
+}
+
+fn parse_bearable(bytes: &[u8]) -> Result<Value, ApiError> {
+    if !tree_size::is_bearable(bytes) {
+        let message = "the body has too many values: lists, objects, names and numbers";
+        let error = ApiError::new(StatusCode::PAYLOAD_TOO_LARGE, message);
+        return Err(error.code("too_many_values"));
     }
+    fields::parse(bytes)
 }
 
 /// Does work that takes a while on a thread beside those for input and output.
@@ -134,11 +132,7 @@ async fn blocking<T: Send + 'static>(
     work: impl FnOnce() -> Result<T, ApiError> + Send + 'static,
 ) -> Result<T, ApiError> {
     let done = tokio::task::spawn_blocking(work).await;
-    done.unwrap_or_else(|_| Err(unreadable()))
-}
-
-fn unreadable() -> ApiError {
-    ApiError::internal("the request could not be read")
+    done.unwrap_or_else(|_| Err(ApiError::internal("the request could not be read")))
 }
 
 /// Whether a request has a field that may bring a grammar. Ollama's options may be among them.
@@ -189,11 +183,6 @@ async fn read(
 fn too_large(most: usize) -> ApiError {
     let message = format!("the body is longer than {most} bytes");
     ApiError::new(StatusCode::PAYLOAD_TOO_LARGE, message).code("body_too_large")
-}
-
-fn too_many_values() -> ApiError {
-    let message = "the body has too many values: lists, objects, names and numbers";
-    ApiError::new(StatusCode::PAYLOAD_TOO_LARGE, message).code("too_many_values")
 }
 
 fn is_json(headers: &HeaderMap) -> bool {

@@ -17,20 +17,22 @@ mod running;
 mod score;
 mod settings;
 mod stream;
+mod text;
 mod thinking;
 mod update;
 
 pub(crate) use self::{
-    chat::{Chat, text_prompt},
-    figures::{seconds_to_ms, timings, usage},
+    chat::{Chat, message, text_of},
+    figures::{timings, usage},
     form::{Form, only},
     held::Held,
     job::{Generation, Job, Work},
     running::Running,
-    score::{chat_logprob, finite, piece},
+    score::{chat_logprob, finite},
     settings::{Settings, n_predict, stop_strings},
     stream::{Writer, stream},
+    text::{decode, piece, text_prompt},
     thinking::{FAREWELLS, ThinkingBudget},
     tools::{ToolChoice, Tools},
-    update::{End, Update},
+    update::{End, Progress, Update},
 };

@@ -29,6 +29,9 @@ pub struct Config {
     pub grace: Duration,
     /// Requests that may wait, for an answer before their bodies are read.
     pub queue_len: usize,
+    /// Is called when a large body has been read, for a program whose allocator keeps memory that
+    /// is free: this is when there is much of it to be handed back to the system.
+    pub give_back: fn(),
 }
 
 impl Default for Config {
@@ -45,6 +48,7 @@ impl Default for Config {
             ping_interval: Duration::from_secs(5),
             grace: Duration::from_secs(30),
             queue_len: 64,
+            give_back: || {},
         }
     }
 }

@@ -11,7 +11,7 @@ use moe_model::Model;
 use sampler::{GrammarVocabulary, SamplerConfig};
 use tokenizer::{ChatTemplate, Tokenizer};
 
-use crate::error::ServerError;
+use crate::{api_error::ApiError, error::ServerError, fields::Fields};
 
 /// What clients are told of a model, and what is done where a request says nothing.
 #[derive(Clone, Debug)]
@@ -104,6 +104,16 @@ impl ServedModel {
     /// Returns the name in answers.
     pub(crate) fn name(&self) -> &str {
         &self.facts.names[0]
+    }
+
+    /// Checks that a request means this model. One that names none means it.
+    pub(crate) fn check_name(&self, fields: &mut Fields) -> Result<(), ApiError> {
+        match fields.string("model")? {
+            Some(name) if !name.is_empty() && !self.is_called(&name) => {
+                Err(ApiError::unknown_model("GET /v1/models").param(fields.path("model")))
+            }
+            _ => Ok(()),
+        }
     }
 
     /// Returns whether a request that asks for `name` means this model.

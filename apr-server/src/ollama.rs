@@ -20,7 +20,6 @@ use crate::{
     app::App,
     call::Call,
     completion::{Running, Update, stream},
-    openai::check_queue,
     routes::json as json_response,
 };
 
@@ -37,7 +36,7 @@ pub(crate) async fn generate(call: Call) -> Result<Response, ApiError> {
 }
 
 async fn answer(call: Call, form: Form) -> Result<Response, ApiError> {
-    check_queue(&call.app)?;
+    call.app.check_queue()?;
     // `curl -d` calls its JSON a form, and Ollama's manual asks that way.
     let read = move |body, app: &App| Request::read(body, form, app.model()?);
     let (app, request) = call.read_of_any_type(read).await?;

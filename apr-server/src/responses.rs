@@ -14,13 +14,12 @@ use crate::{
     app::App,
     call::Call,
     completion::{Running, Update, Writer, stream},
-    openai::check_queue,
     routes::json as json_response,
 };
 
 /// Answers a request.
 pub(crate) async fn responses(call: Call) -> Result<Response, ApiError> {
-    check_queue(&call.app)?;
+    call.app.check_queue()?;
     let read = |body, app: &App| Request::read(body, app.model()?);
     let (app, request) = call.read(read).await?;
     let Request {

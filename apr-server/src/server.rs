@@ -8,7 +8,7 @@
 //! told, and connections close.
 
 mod connections;
-mod patient_stream;
+mod patient_writer;
 mod refusals;
 mod unread;
 
@@ -34,7 +34,7 @@ use tokio::net::{TcpListener, TcpStream};
 
 use self::{
     connections::{Busy, Connection, Connections},
-    patient_stream::PatientStream,
+    patient_writer::PatientWriter,
     refusals::Refusals,
     unread::Unread,
 };
@@ -184,7 +184,8 @@ impl Door {
     /// Speaks with a client until one of both has enough.
     async fn converse(self, stream: TcpStream, connection: Arc<Connection>) {
         let config = &self.app.config;
-        let stream = PatientStream::new(stream, config.io_timeout);
+        let (way_in, way_out) = stream.into_split();
+        let stream = tokio::io::join(way_in, PatientWriter::new(way_out, config.io_timeout));
         let app = Arc::clone(&self.app);
         let stream = Refusals::new(stream, move |status| exchange::refuse(&app, status));
         self.app.metrics.connections.fetch_add(1, Ordering::Relaxed);

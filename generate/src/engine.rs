@@ -17,7 +17,7 @@ mod handle;
 mod request;
 mod slot;
 
-use std::{fmt, path::PathBuf, sync::Arc, time::Duration};
+use std::{fmt, io, path::PathBuf, sync::Arc, time::Duration};
 
 use moe_model::{KvCache, LayerView, Model, ModelError, Workspace, forward_batch};
 use quant_kernels::{Cpu, KvType, Norm};
@@ -75,6 +75,9 @@ pub struct DiskCacheOptions {
     pub max_bytes: u64,
     /// What tells this model's from others': a hash of its weights and tokenizer.
     pub model: String,
+    /// Is told why a file could not be written or removed, on the thread that writes; of a disk
+    /// that stays full only once, and again when one could be written meanwhile.
+    pub on_failure: fn(&io::Error),
 }
 
 /// How a request goes on in a step.

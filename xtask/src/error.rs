@@ -24,6 +24,12 @@ pub(crate) enum TaskError {
     /// A program could not be started.
     #[error("cannot run `{command}`")]
     Start { command: String, source: io::Error },
+    /// The machine lacks something that a task needs.
+    #[error("{what} is missing; {remedy}")]
+    Missing {
+        what: &'static str,
+        remedy: &'static str,
+    },
     /// A program ended badly.
     #[error("`{command}` failed: {status}")]
     Command { command: String, status: String },
@@ -79,7 +85,9 @@ impl TaskError {
     /// Returns the exit code: those of `apr`.
     pub(crate) fn exit_code(&self) -> u8 {
         match self {
-            Self::File { .. } | Self::Exists { .. } | Self::Start { .. } => 4,
+            Self::File { .. } | Self::Exists { .. } | Self::Start { .. } | Self::Missing { .. } => {
+                4
+            }
             Self::Synth(SynthError::Gguf(gguf_format::GgufError::Io { .. })) => 4,
             Self::NoProgram { .. }
             | Self::Synth(SynthError::UnknownPreset { .. } | SynthError::UnknownMix { .. }) => 2,

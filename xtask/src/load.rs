@@ -8,7 +8,6 @@
 
 mod client;
 mod report;
-mod server;
 pub(crate) mod streams;
 
 use std::{
@@ -29,9 +28,12 @@ use serde_json::{Value, json};
 use self::{
     client::{Answer, Ask},
     report::Report,
-    server::{Footprint, Server},
 };
-use crate::{error::TaskError, workspace::Workspace};
+use crate::{
+    error::TaskError,
+    server::{Footprint, Server},
+    workspace::Workspace,
+};
 
 /// Different requests.
 const N_REQUESTS: usize = 60;

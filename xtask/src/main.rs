@@ -6,8 +6,11 @@
 mod bench;
 mod ci;
 mod clients;
+mod command;
 mod error;
 mod load;
+mod page;
+mod server;
 mod synth_model;
 mod tidy;
 mod verify_model;
@@ -29,12 +32,14 @@ struct Args {
 
 #[derive(Debug, Subcommand)]
 enum Task {
-    /// Run every check: format, lints, docs, tests, tidy
+    /// Run every check
     Ci,
     /// Check the rules of the repository that compilers do not know
     Tidy,
     /// Ask the server as the official Python clients do
     Clients(clients::Args),
+    /// Test the server's page in headless Chromium
+    Page,
     /// Write a synthetic Qwen3-MoE model
     SynthModel(synth_model::Args),
     /// Compare the speed with llama.cpp and `ik_llama.cpp`
@@ -54,6 +59,7 @@ fn main() -> ExitCode {
         Task::Clients(args) => {
             Workspace::find().and_then(|workspace| clients::run(&workspace, &args))
         }
+        Task::Page => Workspace::find().and_then(|workspace| page::run(&workspace)),
         Task::SynthModel(args) => synth_model::run(&args),
         Task::Bench(args) => bench::run(&args),
         Task::Load(args) => Workspace::find().and_then(|workspace| load::run(&workspace, &args)),

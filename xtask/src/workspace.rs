@@ -6,7 +6,7 @@ use std::{
     process::{Command, Stdio},
 };
 
-use crate::error::TaskError;
+use crate::{command, error::TaskError};
 
 /// Folders that hold results and other people's packages, not sources.
 const RESULTS: [&str; 5] = [
@@ -16,6 +16,9 @@ const RESULTS: [&str; 5] = [
     "node_modules",
     "test-results",
 ];
+
+/// Any one.
+const EXAMPLE: &str = "list_tensors";
 
 /// The root of the workspace.
 #[derive(Debug)]
@@ -72,6 +75,15 @@ impl Workspace {
             command.env_remove(key);
         }
         command
+    }
+
+    /// Builds `apr` as the tests do, so that after them it is there, and returns where it is.
+    pub(crate) fn program(&self) -> Result<PathBuf, TaskError> {
+        // With the workspace, and with an example, which has the dependencies of tests, it has
+        // the dependencies that they have.
+        let args = ["build", "--workspace", "--bin", "apr", "--example", EXAMPLE];
+        command::run(&mut self.cargo(&args), "cargo build")?;
+        Ok(self.path("target/debug/apr"))
     }
 
     /// Reads all files, by path.

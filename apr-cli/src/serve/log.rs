@@ -1,5 +1,7 @@
 //! What the server says of its work, on stderr.
 
+use std::io;
+
 use clap::ValueEnum;
 use tracing::Level;
 
@@ -22,7 +24,7 @@ pub(super) fn begin(format: LogFormat, quiet: QuietArgs) {
         Level::INFO
     };
     let log = tracing_subscriber::fmt()
-        .with_writer(std::io::stderr)
+        .with_writer(io::stderr)
         .with_max_level(level)
         .with_target(false)
         .with_ansi(terminal::stderr_has_colour());
@@ -33,4 +35,12 @@ pub(super) fn begin(format: LogFormat, quiet: QuietArgs) {
     if let Err(error) = begun {
         terminal::say(format_args!("note: no log can be written: {error}"));
     }
+}
+
+/// Says that the cache folder takes nothing more.
+pub(super) fn cache_failure(error: &io::Error) {
+    tracing::warn!(
+        %error,
+        "a file of the cache folder cannot be written: going on with what is in memory"
+    );
 }

@@ -124,8 +124,15 @@ impl Api {
     pub(crate) fn complaint(&self, error: &Value, code: &str, param: &str) -> Option<String> {
         let body = match self.form {
             Form::Ollama => {
-                let is_text = error["error"].as_str().is_some_and(|it| !it.is_empty());
-                return (!is_text).then(|| format!("no text: {error}"));
+                // An error is a text, which begins with the field that it is about; one about
+                // the length of all has both counts instead.
+                let text = error["error"].as_str().unwrap_or_default();
+                let is_right = match (code, param) {
+                    (_, "") => !text.is_empty(),
+                    ("context_length_exceeded", _) => text.contains(" tokens, the context holds "),
+                    (_, param) => text.starts_with(&format!("{param}: ")),
+                };
+                return (!is_right).then(|| format!("expected {param:?}, found {error}"));
             }
             Form::Anthropic if error["type"] != "error" => {
                 return Some(format!("no error of Anthropic's: {error}"));

@@ -162,7 +162,7 @@ fn conversations() -> Vec<Case> {
         chat("a number for a message", json!({"messages": [7]}), TYPE, "messages[0]"),
         chat("nobody speaks", json!({"messages": [{"content": "x"}]}), VALUE, "messages[0].role"),
         chat("a god speaks", json!({"messages": [{"role": "god"}]}), VALUE, "messages[0].role"),
-        chat("a number for content", user(json!(7)), TYPE, "messages[0]"),
+        chat("a number for content", user(json!(7)), TYPE, "messages[0].content"),
         chat("an image", user(part("image_url")), NO_SUCH, "messages[0].content[0].type"),
         chat("a sound", user(part("input_audio")), NO_SUCH, "messages[0].content[0].type"),
         chat("tools in words", tool(json!("all")), TYPE, "tools"),

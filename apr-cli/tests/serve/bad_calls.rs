@@ -137,22 +137,23 @@ fn conversations(api: &Api) -> Vec<Case> {
     let is_own = api.form == Form::Anthropic || field == "input";
     let one = |message: Value| json!({field: [message]});
     let say = |content: Value| one(json!({"role": "user", "content": content}));
+    let part = |part: Value| say(json!([{"type": "text", "text": "x"}, part]));
+    let second = |message: Value| json!({field: [{"role": "user", "content": "x"}, message]});
     let many = vec![json!({"role": "user", "content": "x"}); 100_000];
-    let role = format!("{field}[0].role");
+    let at = |place: &str| format!("{field}{place}");
     let mut cases = vec![
         with(api, &json!({field: {}}), TYPE, field),
-        with(api, &say(json!([{"type": "image_url", "image_url": {"url": "http://x"}}])), NO_SUCH, ""),
-        with(api, &say(json!("word ".repeat(3000))), TOO_LONG, ""),
+        with(api, &one(json!(7)), TYPE, &at("[0]")),
+        with(api, &one(json!({"role": "god", "content": "x"})), VALUE, &at("[0].role")),
+        with(api, &one(json!({"content": "x"})), VALUE, &at("[0].role")),
+        with(api, &second(json!({"role": "god", "content": "x"})), VALUE, &at("[1].role")),
+        with(api, &second(json!({"role": "user", "content": 7})), TYPE, &at("[1].content")),
+        with(api, &part(json!({"type": "image_url", "image_url": {"url": "http://x"}})), NO_SUCH, &at("[0].content[1].type")),
+        with(api, &part(json!({"type": "text"})), VALUE, &at("[0].content[1].text")),
     ];
     if api.path != "/v1/messages/count_tokens" && api.path != "/apply-template" {
-        cases.push(with(api, &json!({field: many}), TOO_LONG, ""));
-    } else {
-        cases.pop();
-    }
-    if field != "input" {
-        cases.push(with(api, &one(json!(7)), TYPE, &format!("{field}[0]")));
-        cases.push(with(api, &one(json!({"role": "god", "content": "x"})), VALUE, &role));
-        cases.push(with(api, &one(json!({"content": "x"})), VALUE, &role));
+        cases.push(with(api, &say(json!("word ".repeat(3000))), TOO_LONG, field));
+        cases.push(with(api, &json!({field: many}), TOO_LONG, field));
     }
     if !is_own {
         cases.push(with(api, &json!({"tools": "all"}), TYPE, "tools"));
@@ -174,10 +175,13 @@ fn own(api: &Api) -> Vec<Case> {
             case(json!({"n": 2}), NO_SUCH, "n"),
             case(json!({"input": [{"type": "computer_call"}]}), NO_SUCH, "input[0].type"),
             case(json!({"input": [{"type": "function_call"}]}), VALUE, "input[0].call_id"),
-            case(json!({"input": [7]}), VALUE, ""),
-            case(json!({"input": []}), VALUE, ""),
+            case(json!({"input": [{"type": "function_call_output", "call_id": "1", "output": 7}]}), TYPE, "input[0].output"),
+            case(json!({"input": [{"type": "function_call_output", "call_id": "1", "output": [{"type": "image"}]}]}), NO_SUCH, "input[0].output[0].type"),
+            case(json!({"instructions": "x", "input": [{"role": "god", "content": "x"}]}), VALUE, "input[0].role"),
+            case(json!({"input": []}), VALUE, "input"),
             case(json!({"instructions": 7}), TYPE, "instructions"),
-            case(json!({"reasoning": {"effort": "huge"}}), VALUE, ""),
+            case(json!({"reasoning": {"effort": "huge"}}), VALUE, "reasoning.effort"),
+            case(json!({"reasoning": {"effort": 7}}), TYPE, "reasoning.effort"),
             case(json!({"reasoning": "much"}), TYPE, "reasoning"),
             case(json!({"tools": [{"type": "web_search"}]}), NO_SUCH, "tools[0].type"),
             case(json!({"stream_options": {"include_usage": true}}), UNKNOWN, "stream_options.include_usage"),
@@ -196,12 +200,20 @@ fn own(api: &Api) -> Vec<Case> {
             case(json!({"tools": [{"type": "bash_20250124", "name": "bash"}]}), NO_SUCH, "tools[0].type"),
             case(json!({"mcp_servers": [{"url": "http://x"}]}), NO_SUCH, "mcp_servers"),
         ],
-        "/api/chat" | "/api/generate" => vec![
-            case(json!({"options": 7}), TYPE, "options"),
-            case(json!({"options": {"tempratur": 1}}), UNKNOWN, "options.tempratur"),
-            case(json!({"think": 7}), VALUE, "think"),
-            case(json!({"think": "huge"}), VALUE, "think"),
-        ],
+        "/api/generate" => of_ollama(api),
+        "/api/chat" => {
+            let said = |more: Value| {
+                let mut message = json!({"role": "user", "content": "x"});
+                message.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+                json!({"messages": [message]})
+            };
+            let own = vec![
+                case(said(json!({"images": ["aGk="]})), NO_SUCH, "messages[0].images"),
+                case(said(json!({"thinking": 7})), TYPE, "messages[0].thinking"),
+                case(said(json!({"tool_name": 7})), TYPE, "messages[0].tool_name"),
+            ];
+            [own, of_ollama(api)].concat()
+        },
         "/v1/embeddings" => vec![
             case(json!({"input": [1, 2048]}), TOKEN, "input[1]"),
             case(json!({"input": [-1]}), TOKEN, "input[0]"),
@@ -229,6 +241,17 @@ fn own(api: &Api) -> Vec<Case> {
         ],
         _ => Vec::new(),
     }
+}
+
+#[rustfmt::skip]
+fn of_ollama(api: &Api) -> Vec<Case> {
+    vec![
+        with(api, &json!({"options": 7}), TYPE, "options"),
+        with(api, &json!({"options": {"tempratur": 1}}), UNKNOWN, "options.tempratur"),
+        with(api, &json!({"think": 7}), VALUE, "think"),
+        with(api, &json!({"think": "huge"}), VALUE, "think"),
+        with(api, &json!({"format": "xml"}), VALUE, "format"),
+    ]
 }
 
 fn cases(api: &Api) -> Vec<Case> {

@@ -1,12 +1,12 @@
 //! What was computed once is not computed again, through HTTP as a client sees it: after a
 //! turn, after a restart, after a prompt that was given up. No digit of an answer shows it.
 
-use std::{io::Read, path::Path};
+use std::{fs, io::Read, path::Path, process::Command};
 
 use serde_json::{Value, json};
 
 use crate::{
-    server::Server,
+    server::{PROGRAM, Server},
     wire::{post, send},
 };
 
@@ -230,5 +230,64 @@ fn an_answer_without_thoughts_is_read_anew_and_all_before_it_is_not() {
         assert_eq!(miss["found"]["id"], prompt[n_common], "{miss}");
         assert_as_uncached(&server, &messages, &off, &answer);
         known = prompt;
+    }
+}
+
+/// Asks twice while nothing can be written to the folder: what is in memory is found all the
+/// same, and no digit is another. Returns the log, in which the failures are one line.
+fn goes_on_in_memory(server: Server) -> String {
+    let plain = json!({});
+    let mut messages = vec![user(&lines("Line", 30))];
+    let first = ask(&server, &messages, &plain);
+    assert_as_uncached(&server, &messages, &plain, &first);
+    go_on(&mut messages, &first, "And what else?");
+    let second = ask(&server, &messages, &plain);
+    assert!(second.n_cached >= first.n_prompt, "{second:?}");
+    assert_as_uncached(&server, &messages, &plain, &second);
+    assert!(server.metric("apr_prefix_cache_disk_failures_total") >= 4.0);
+    server.signal("-TERM");
+    let (status, log) = server.end();
+    assert!(status.success(), "{status}: {log}");
+    let said = "a file of the cache folder cannot be written";
+    assert_eq!(log.matches(said).count(), 1, "{log}");
+    assert_eq!(log.trim().lines().count(), 1, "{log}");
+    log
+}
+
+#[test]
+fn a_full_disk_is_said_once_and_changes_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().to_str().unwrap();
+    let flags = ["--quiet", "-np", "1", "-b", "64", "--cache-dir", path];
+    let log = goes_on_in_memory(Server::start_on_a_full_disk(&flags));
+    assert!(!log.contains(path), "{log}");
+    let models = fs::read_dir(path)
+        .unwrap()
+        .map(|entry| entry.unwrap().path());
+    let files = models.flat_map(|model| fs::read_dir(model).unwrap());
+    let names: Vec<_> = files.map(|entry| entry.unwrap().file_name()).collect();
+    assert_eq!(names, ["lock"], "nothing half written is left");
+}
+
+#[test]
+fn a_folder_that_is_taken_away_is_said_once_and_changes_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    let server = start("f16", folder.path());
+    fs::remove_dir_all(folder.path()).unwrap();
+    goes_on_in_memory(server);
+}
+
+#[test]
+fn a_folder_that_cannot_be_made_is_an_error_at_the_start() {
+    let file = tempfile::NamedTempFile::new().unwrap();
+    for folder in [file.path().join("cache"), "/proc/self/cache".into()] {
+        let mut command = Command::new(PROGRAM);
+        command.args(["serve", "--quiet", "--port", "0", "--cache-dir"]);
+        let output = command.arg(&folder).output().unwrap();
+        let said = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(4), "{said}");
+        let error = format!("error: the cache folder {}", folder.display());
+        assert!(said.contains(&error), "{said}");
+        assert!(said.contains("caused by: "), "{said}");
     }
 }

@@ -14,9 +14,10 @@ use serde_json::Value;
 use crate::wire::{PATIENCE, Response, get, post, receive, send};
 
 /// What a server may have more when it rests again, in bytes: contexts and the prefix cache,
-/// which grow once, and what the system's allocator keeps in the heap of each thread, which after
-/// several bodies of a hundred thousand messages was up to 276 MiB.
-const LEFT: u64 = 512 << 20;
+/// which grow once, and what small bodies leave in the heaps of threads.
+const LEFT: u64 = 32 << 20;
+
+pub(crate) const PROGRAM: &str = env!("CARGO_BIN_EXE_apr");
 
 /// A running `apr serve` with the built-in model.
 #[derive(Debug)]
@@ -32,7 +33,17 @@ pub(crate) struct Server {
 impl Server {
     /// Starts a server and waits until it has its model.
     pub(crate) fn start(flags: &[&str]) -> Self {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_apr"));
+        Self::of(Command::new(PROGRAM), flags)
+    }
+
+    /// Starts a server that can write no byte to a file.
+    pub(crate) fn start_on_a_full_disk(flags: &[&str]) -> Self {
+        let mut shell = Command::new("sh");
+        shell.args(["-c", "ulimit -f 0; exec \"$0\" \"$@\"", PROGRAM]);
+        Self::of(shell, flags)
+    }
+
+    fn of(mut command: Command, flags: &[&str]) -> Self {
         let foreign = std::env::vars_os().map(|(name, _)| name);
         for name in foreign.filter(|name| name.to_string_lossy().starts_with("APR_")) {
             command.env_remove(name);

@@ -8,7 +8,6 @@ use crate::{
     completion::{Chat, Form, Job, Settings, ToolChoice, Tools, Work, only, stop_strings},
     fields::{Fields, wrong_type},
     model::ServedModel,
-    openai::check_model,
     random,
 };
 
@@ -22,7 +21,7 @@ pub(super) struct Request {
 impl Request {
     pub(super) fn read(body: Value, model: &ServedModel) -> Result<Self, ApiError> {
         let mut fields = Fields::of_body(body)?;
-        check_model(&mut fields, model)?;
+        model.check_name(&mut fields)?;
         let Some(n_most) = fields.integer("max_tokens", 1..=i64::MAX)? else {
             return Err(crate::fields::missing("max_tokens"));
         };
@@ -70,7 +69,7 @@ impl Request {
 /// Returns the tokens of a request's prompt.
 pub(super) fn count(body: Value, model: &ServedModel) -> Result<usize, ApiError> {
     let mut fields = Fields::of_body(body)?;
-    check_model(&mut fields, model)?;
+    model.check_name(&mut fields)?;
     let chat = chat(&mut fields)?;
     // It bears on the answer alone.
     form(&mut fields)?;

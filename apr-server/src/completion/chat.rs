@@ -5,7 +5,7 @@
 
 use reply_parser::{ReplyFormat, template_thought};
 use serde_json::{Map, Value};
-use tokenizer::{ChatPrompt, Content, Message, SpecialTokens, Tokenizer};
+use tokenizer::{ChatPrompt, Content, Message};
 
 use super::{Generation, Held, Settings, Tools};
 use crate::{
@@ -48,21 +48,41 @@ pub(crate) struct Chat {
 }
 
 impl Chat {
+    /// Makes a chat of messages, of which there must be one. `param` is the field that they
+    /// came from.
+    pub(crate) fn of(messages: Vec<Message>, param: &str) -> Result<Self, ApiError> {
+        if messages.is_empty() {
+            return Err(ApiError::invalid(param, "expected at least one message"));
+        }
+        Ok(Self {
+            messages,
+            is_open: true,
+            ..Self::default()
+        })
+    }
+
     /// Reads the fields of a chat completion that say what the prompt is.
     pub(crate) fn read(fields: &mut Fields) -> Result<Self, ApiError> {
-        let items = fields.required("messages")?;
-        let mut chat = Self {
-            messages: messages(items)?,
-            is_open: fields.bool("add_generation_prompt")?.unwrap_or(true),
-            ..Self::default()
+        let items = match fields.required("messages")? {
+            Value::Array(items) => items,
+            other => return Err(wrong_type("messages", "an array", &other)),
         };
-        chat.tools = Tools::read(fields)?;
-        chat.read_thinking(fields)?;
-        let more = fields.object("chat_template_kwargs")?;
-        if let Some(more) = more {
-            chat.options.extend(more.into_map());
-        }
+        let message = |(idx, item)| message(item, &format!("messages[{idx}]"));
+        let messages = items.into_iter().enumerate().map(message);
+        let mut chat = Self::of(messages.collect::<Result<_, _>>()?, "messages")?;
+        chat.read_more(fields)?;
         Ok(chat)
+    }
+
+    /// Reads those of them that are not messages.
+    pub(crate) fn read_more(&mut self, fields: &mut Fields) -> Result<(), ApiError> {
+        self.is_open = fields.bool("add_generation_prompt")?.unwrap_or(true);
+        self.tools = Tools::read(fields)?;
+        self.read_thinking(fields)?;
+        if let Some(more) = fields.object("chat_template_kwargs")? {
+            self.options.extend(more.into_map());
+        }
+        Ok(())
     }
 
     fn read_thinking(&mut self, fields: &mut Fields) -> Result<(), ApiError> {
@@ -190,29 +210,8 @@ impl Chat {
     }
 }
 
-/// Encodes a text that is continued as it is. What looks like a control token is text.
-pub(crate) fn text_prompt(tokenizer: &Tokenizer, text: &str) -> Vec<u32> {
-    let begin = tokenizer.bos().filter(|_| tokenizer.adds_bos());
-    let mut ids: Vec<u32> = begin.into_iter().collect();
-    ids.extend(tokenizer.encode(text, SpecialTokens::AsText));
-    ids
-}
-
-fn messages(value: Value) -> Result<Vec<Message>, ApiError> {
-    let Value::Array(items) = value else {
-        return Err(wrong_type("messages", "an array", &value));
-    };
-    if items.is_empty() {
-        return Err(ApiError::invalid(
-            "messages",
-            "expected at least one message",
-        ));
-    }
-    let message = |(idx, item)| message(item, &format!("messages[{idx}]"));
-    items.into_iter().enumerate().map(message).collect()
-}
-
-fn message(item: Value, path: &str) -> Result<Message, ApiError> {
+/// Reads a message that stands at `path`.
+pub(crate) fn message(item: Value, path: &str) -> Result<Message, ApiError> {
     if !item.is_object() {
         return Err(wrong_type(path, "an object", &item));
     }
@@ -226,16 +225,14 @@ fn message(item: Value, path: &str) -> Result<Message, ApiError> {
         let message = "expected system, developer, user, assistant or tool";
         return Err(ApiError::invalid(format!("{path}.role"), message));
     };
+    check_types(&item, path)?;
     // What the library says would quote the message.
     let read = serde_json::from_value::<Message>(item);
-    let mut message = read.map_err(|_| {
-        let expected = "expected a message: content, reasoning_content, tool_call_id and name \
-            are strings, tool_calls is an array";
-        ApiError::invalid(path, expected).code("invalid_type")
-    })?;
+    let mut message = read.map_err(|_| ApiError::invalid(path, "expected a message"))?;
     (*role).clone_into(&mut message.role);
     if let Some(Content::Parts(parts)) = &message.content {
-        message.content = Some(Content::Text(joined(parts, path)?));
+        let text = joined(parts, &format!("{path}.content"))?;
+        message.content = Some(Content::Text(text));
     }
     if message.tool_calls.as_ref().is_some_and(Vec::is_empty) {
         message.tool_calls = None;
@@ -243,11 +240,41 @@ fn message(item: Value, path: &str) -> Result<Message, ApiError> {
     Ok(message)
 }
 
-/// Joins the parts of a content, which are texts, line by line.
+/// Names the field of a message that has another type than it should.
+fn check_types(item: &Value, path: &str) -> Result<(), ApiError> {
+    type IsRight = fn(&Value) -> bool;
+    const FIELDS: [(&str, &str, IsRight); 5] = [
+        ("content", "a string or an array of parts", |value| {
+            value.is_string() || value.is_array()
+        }),
+        ("reasoning_content", "a string", Value::is_string),
+        ("tool_call_id", "a string", Value::is_string),
+        ("name", "a string", Value::is_string),
+        ("tool_calls", "an array", Value::is_array),
+    ];
+    for (name, expected, is_right) in FIELDS {
+        let value = &item[name];
+        if !value.is_null() && !is_right(value) {
+            return Err(wrong_type(&format!("{path}.{name}"), expected, value));
+        }
+    }
+    Ok(())
+}
+
+/// Reads a text, or parts of one.
+pub(crate) fn text_of(value: &Value, path: &str) -> Result<String, ApiError> {
+    match value {
+        Value::String(text) => Ok(text.clone()),
+        Value::Array(parts) => joined(parts, path),
+        other => Err(wrong_type(path, "a string or an array of parts", other)),
+    }
+}
+
+/// Joins parts, which are texts, line by line.
 fn joined(parts: &[Value], path: &str) -> Result<String, ApiError> {
     let mut text = String::new();
     for (idx, part) in parts.iter().enumerate() {
-        let path = format!("{path}.content[{idx}]");
+        let path = format!("{path}[{idx}]");
         let kind = part.get("type").and_then(Value::as_str);
         let field = match kind {
             Some("text" | "input_text" | "output_text") => "text",
@@ -312,7 +339,7 @@ mod tests {
         );
         assert_eq!(
             param(json!({"messages": [{"role": "user", "content": 3}]})),
-            "messages[0]"
+            "messages[0].content"
         );
         let image = json!({"role": "user", "content": [{"type": "image_url", "image_url": "x"}]});
         assert_eq!(

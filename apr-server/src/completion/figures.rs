@@ -57,7 +57,7 @@ fn span(from: Option<Instant>, to: Option<Instant>) -> Duration {
 }
 
 /// Returns milliseconds with three places, which is more than a clock gives.
-pub(crate) fn seconds_to_ms(time: Duration) -> f64 {
+pub(super) fn seconds_to_ms(time: Duration) -> f64 {
     (time.as_secs_f64() * 1e6).round() / 1e3
 }
 

@@ -60,6 +60,14 @@ impl Job {
         self.prompts.len() * self.n_per_prompt()
     }
 
+    /// Whether generated tokens are scored.
+    pub(crate) fn has_scores(&self) -> bool {
+        match &self.work {
+            Work::Generate(generation) => generation.n_top.is_some(),
+            Work::Embed => false,
+        }
+    }
+
     /// Returns the prompt of a choice. Choices of a prompt stand together.
     pub(crate) fn prompt(&self, choice: usize) -> &[u32] {
         &self.prompts[choice / self.n_per_prompt()]
@@ -110,6 +118,25 @@ impl Job {
 }
 
 impl Generation {
+    /// Continues a text as it is.
+    pub(crate) fn of_text(
+        settings: Settings,
+        id: String,
+        model: &ServedModel,
+    ) -> Result<Self, ApiError> {
+        Ok(Self {
+            held: Held::text(&settings, model)?,
+            settings,
+            n_top: None,
+            n_top_prompt: None,
+            thinks: None,
+            thinking_budget: None,
+            is_single_call: false,
+            format: ReplyFormat::default(),
+            id,
+        })
+    }
+
     fn generate(&self, choice: usize, n_prompt: usize, model: &ServedModel) -> Generate {
         Generate {
             config: self.settings.generation(model, choice),

@@ -13,7 +13,7 @@ use generate::{Event, FinishReason as Reason, SubmitError, Ticket, TokenScore};
 use reply_parser::{Ending, FinishReason, ReplyEvent, ReplyParser};
 use tokio::sync::{mpsc, watch};
 
-use super::{End, Job, Update, Work, figures::Figures};
+use super::{End, Job, Progress, Update, Work, figures::Figures};
 use crate::{
     api_error::ApiError,
     app::{Active, App, Phase},
@@ -429,13 +429,13 @@ fn parser(job: &Job, choice: usize) -> Option<ReplyParser> {
 }
 
 fn progress(choice: usize, figures: &Figures, n_computed: usize, at: Instant) -> Update {
-    Update::Progress {
-        choice,
+    let progress = Progress {
         n_total: figures.n_prompt,
         n_cached: figures.n_cached,
         n_done: figures.n_cached + n_computed,
         time: at - figures.started.unwrap_or(at),
-    }
+    };
+    Update::Progress { choice, progress }
 }
 
 fn shut_down() -> ApiError {

@@ -4,14 +4,10 @@ use generate::TokenScore;
 use serde_json::{Value, json};
 use tokenizer::Tokenizer;
 
+use super::piece;
+
 /// What stands for the logarithm of zero, which JSON cannot write; OpenAI's number.
 const NEVER: f64 = -9999.0;
-
-/// Returns a token as text; bytes that are no whole character become replacements.
-pub(crate) fn piece(tokenizer: &Tokenizer, id: u32) -> String {
-    let bytes = tokenizer.token_bytes(id).unwrap_or_default();
-    String::from_utf8_lossy(bytes).into_owned()
-}
 
 /// Returns a logarithm that JSON can write.
 pub(crate) fn finite(logprob: f64) -> f64 {

@@ -4,7 +4,7 @@
 //! not say is as the model recommends.
 
 use generate::GenerationConfig;
-use sampler::{Mirostat2, SamplerConfig};
+use sampler::{Mirostat2, SamplerConfig, SamplerError};
 use serde_json::{Value, json};
 use tokenizer::SpecialTokens;
 
@@ -53,10 +53,10 @@ impl Settings {
         dry(fields, &mut sampler, model)?;
         temperature(fields, &mut sampler)?;
         mirostat(fields, &mut sampler)?;
-        sampler.logit_bias.extend(logit_bias(fields)?);
+        sampler.logit_bias.extend(logit_bias(fields, model)?);
         fields.refuse("samplers", &[], "the order of the samplers is fixed")?;
         fields.refuse("lora", &[json!([])], "adapters are not supported")?;
-        sampler.validate().map_err(generate::GenerateError::from)?;
+        sampler.validate().map_err(|error| named(&error, fields))?;
         let n = fields.integer("n", 1..=MAX_CHOICES)?.unwrap_or(1);
         Ok(Self {
             sampler,
@@ -92,6 +92,14 @@ impl Settings {
             stop_tokens,
         }
     }
+}
+
+/// Tells an error of the sampler, which begins with the name of a setting, under the name of the
+/// field.
+fn named(error: &SamplerError, fields: &Fields) -> ApiError {
+    let text = error.to_string();
+    let (name, why) = text.split_once(": ").unwrap_or(("", &text));
+    ApiError::invalid(fields.path(name), why)
 }
 
 /// Reads the most tokens of an answer under any of its names; a negative one is no limit.
@@ -243,8 +251,21 @@ fn mirostat(fields: &mut Fields, sampler: &mut SamplerConfig) -> Result<(), ApiE
     Ok(())
 }
 
+/// Reads the biases of tokens that the model has.
+fn logit_bias(fields: &mut Fields, model: &ServedModel) -> Result<Vec<(u32, f32)>, ApiError> {
+    let biases = biases(fields)?;
+    let n_vocab = model.facts.n_vocab;
+    match biases.iter().find(|(id, _)| *id as usize >= n_vocab) {
+        None => Ok(biases),
+        Some((id, _)) => {
+            let message = format!("expected token ids below {n_vocab}, found {id}");
+            Err(ApiError::invalid(fields.path("logit_bias"), message))
+        }
+    }
+}
+
 /// Reads OpenAI's map from ids to numbers, or llama-server's pairs, where `false` is never.
-fn logit_bias(fields: &mut Fields) -> Result<Vec<(u32, f32)>, ApiError> {
+fn biases(fields: &mut Fields) -> Result<Vec<(u32, f32)>, ApiError> {
     let path = fields.path("logit_bias");
     let pairs: Vec<(String, Value)> = match fields.value("logit_bias") {
         None => Vec::new(),
@@ -291,9 +312,9 @@ mod tests {
 
     #[test]
     fn biases_are_a_map_or_pairs() {
-        let map = logit_bias(&mut fields(json!({"logit_bias": {"5": -1.5, "7": 100}})));
+        let map = biases(&mut fields(json!({"logit_bias": {"5": -1.5, "7": 100}})));
         assert_eq!(map.unwrap(), [(5, -1.5), (7, 100.0)]);
-        let pairs = logit_bias(&mut fields(json!({"logit_bias": [[5, false], [7, 1]]})));
+        let pairs = biases(&mut fields(json!({"logit_bias": [[5, false], [7, 1]]})));
         assert_eq!(pairs.unwrap(), [(5, f32::NEG_INFINITY), (7, 1.0)]);
         for bad in [
             json!({"x": 1}),
@@ -305,7 +326,7 @@ mod tests {
             json!([5]),
             json!("5"),
         ] {
-            let error = logit_bias(&mut fields(json!({"logit_bias": bad}))).unwrap_err();
+            let error = biases(&mut fields(json!({"logit_bias": bad}))).unwrap_err();
             assert_eq!(param(&error), "logit_bias", "{bad}");
         }
     }

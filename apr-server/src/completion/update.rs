@@ -4,20 +4,15 @@ use std::time::Duration;
 
 use generate::TokenScore;
 use reply_parser::{FinishReason, ReplyEvent};
+use serde_json::{Value, json};
+
+use super::figures::seconds_to_ms;
 
 /// Something has happened to a choice.
 #[derive(Debug)]
 pub(crate) enum Update {
     /// More of the prompt is computed.
-    Progress {
-        choice: usize,
-        n_total: usize,
-        n_cached: usize,
-        /// With those that were cached.
-        n_done: usize,
-        /// Since the prompt was begun.
-        time: Duration,
-    },
+    Progress { choice: usize, progress: Progress },
     /// Scores of the next tokens of the prompt; the first one has none.
     PromptScores {
         choice: usize,
@@ -40,6 +35,29 @@ pub(crate) enum Update {
     },
     /// The mean of the prompt's hidden states.
     Embedding { choice: usize, values: Vec<f32> },
+}
+
+/// How far the reading of a prompt has come.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Progress {
+    pub(crate) n_total: usize,
+    pub(crate) n_cached: usize,
+    /// With those that were cached.
+    pub(crate) n_done: usize,
+    /// Since the prompt was begun.
+    pub(crate) time: Duration,
+}
+
+impl Progress {
+    /// Returns it under llama-server's names.
+    pub(crate) fn to_json(self) -> Value {
+        json!({
+            "total": self.n_total,
+            "cache": self.n_cached,
+            "processed": self.n_done,
+            "time_ms": seconds_to_ms(self.time),
+        })
+    }
 }
 
 /// How a choice ended.

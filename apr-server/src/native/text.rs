@@ -10,10 +10,9 @@ use crate::{
     api_error::ApiError,
     app::App,
     call::Call,
-    completion::{self, Chat},
+    completion::{self, Chat, decode},
     fields::{Fields, ids, missing},
     model::ServedModel,
-    openai::{check_model, decode},
     routes::json as json_response,
 };
 
@@ -118,7 +117,7 @@ async fn answer(
     let answer = move |body, app: &App| {
         let model = app.loaded()?;
         let mut fields = Fields::of_body(body)?;
-        check_model(&mut fields, model)?;
+        model.check_name(&mut fields)?;
         let answer = work(&mut fields, model)?;
         fields.finish()?;
         Ok(answer)

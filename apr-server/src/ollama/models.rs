@@ -1,6 +1,6 @@
 //! What Ollama's clients ask about models: the one that is served.
 
-use axum::{http::StatusCode, response::Response};
+use axum::response::Response;
 use serde_json::{Value, json};
 
 use crate::{
@@ -94,6 +94,5 @@ pub(super) fn check_model(fields: &mut Fields, model: &ServedModel) -> Result<()
     if model.is_called(&name) || model.is_called(short) {
         return Ok(());
     }
-    let message = "there is no such model; GET /api/tags names the one that is served";
-    Err(ApiError::new(StatusCode::NOT_FOUND, message).code("model_not_found"))
+    Err(ApiError::unknown_model("GET /api/tags"))
 }

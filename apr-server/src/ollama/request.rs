@@ -1,14 +1,13 @@
 //! Reading a chat or a text.
 
-use reply_parser::ReplyFormat;
 use serde_json::{Value, json};
 use tokenizer::Message;
 
 use super::{answer::Form, models::check_model};
 use crate::{
     api_error::ApiError,
-    completion::{self, Chat, Generation, Held, Job, Settings, Work, n_predict, text_prompt},
-    fields::Fields,
+    completion::{self, Chat, Generation, Job, Settings, Work, n_predict, text_prompt},
+    fields::{Fields, wrong_type},
     model::ServedModel,
     random,
 };
@@ -54,17 +53,7 @@ impl Request {
         let id = random::id("ollama");
         let prompt = match (chat, raw) {
             (_, Some(text)) => {
-                let generation = Generation {
-                    n_top: None,
-                    n_top_prompt: None,
-                    thinks: None,
-                    thinking_budget: None,
-                    held: Held::text(&settings, model)?,
-                    is_single_call: false,
-                    format: ReplyFormat::default(),
-                    settings,
-                    id,
-                };
+                let generation = Generation::of_text(settings, id, model)?;
                 Some((text_prompt(&model.tokenizer, &text), generation))
             }
             (Some(chat), None) => Some(chat.generation(settings, id, model)?),
@@ -107,8 +96,8 @@ fn settings(fields: &mut Fields, model: &ServedModel) -> Result<Settings, ApiErr
 /// Reads a conversation; `None` if there is no message.
 fn chat(fields: &mut Fields) -> Result<Option<Chat>, ApiError> {
     let mut messages = fields.array("messages")?.unwrap_or_default();
-    for message in &mut messages {
-        adapt(message);
+    for (idx, message) in messages.iter_mut().enumerate() {
+        adapt(message, &format!("messages[{idx}]"))?;
     }
     let tools = fields.value("tools").unwrap_or_default();
     let mut chat = Fields::of_body(json!({"messages": messages, "tools": tools}))?;
@@ -123,19 +112,22 @@ fn chat(fields: &mut Fields) -> Result<Option<Chat>, ApiError> {
 }
 
 /// Brings a message into OpenAI's form: thoughts and the names of tools have other names.
-fn adapt(message: &mut Value) {
+fn adapt(message: &mut Value, path: &str) -> Result<(), ApiError> {
     let Value::Object(fields) = message else {
-        return;
+        return Ok(());
     };
     for (own, other) in [("thinking", "reasoning_content"), ("tool_name", "name")] {
         if let Some(value) = fields.remove(own).filter(|value| !value.is_null()) {
+            if !value.is_string() {
+                return Err(wrong_type(&format!("{path}.{own}"), "a string", &value));
+            }
             fields.insert(other.to_owned(), value);
         }
     }
-    // An image would have to be seen, so it must not go unnoticed.
     let images = fields.remove("images").unwrap_or_default();
-    if images.as_array().is_some_and(|images| !images.is_empty()) {
-        fields.insert("content".to_owned(), json!([{"type": "image"}]));
+    if !images.is_null() && images != json!([]) {
+        let why = "only text is understood";
+        return Err(ApiError::unsupported(format!("{path}.images"), why));
     }
     let calls = fields.get_mut("tool_calls").and_then(Value::as_array_mut);
     for call in calls.into_iter().flatten() {
@@ -146,6 +138,7 @@ fn adapt(message: &mut Value) {
             *arguments = arguments.to_string().into();
         }
     }
+    Ok(())
 }
 
 /// Reads a text: as a message of a chat, or, if it is raw, as it is.

@@ -6,18 +6,18 @@ use reply_parser::{Reply, ReplyEvent};
 use serde_json::{Map, Value, json};
 use tokenizer::Tokenizer;
 
-use super::{Envelope, Streaming, check_model, check_queue, write_list};
+use super::answer::{Envelope, Streaming, write_list};
 use crate::{
     api_error::ApiError,
     call::Call,
     completion::{
-        Chat, Form, Job, Running, Settings, Update, Work, Writer, chat_logprob, n_predict,
-        seconds_to_ms, stream, timings, usage,
+        Chat, Form, Job, Running, Settings, Update, Work, Writer, chat_logprob, n_predict, stream,
+        timings,
     },
     fields::Fields,
-    frames::{self, DONE},
+    frames,
     model::ServedModel,
-    random, routes,
+    random,
 };
 
 /// The most alternatives that are told for a token.
@@ -26,28 +26,24 @@ pub(crate) const MAX_TOP: usize = 20;
 /// A request that was read.
 struct Request {
     job: Job,
-    streaming: Streaming,
     envelope: Envelope,
 }
 
 /// Answers a chat.
 pub(crate) async fn chat(call: Call) -> Result<Response, ApiError> {
-    check_queue(&call.app)?;
+    call.app.check_queue()?;
     let (app, request) = call.read(|body, app| read(body, app.model()?)).await?;
     let running = Running::start(&app, request.job)?;
-    if request.streaming.is_on {
-        let writer = Chunks {
-            envelope: request.envelope,
-            streaming: request.streaming,
-        };
-        return Ok(stream(running, writer, "text/event-stream"));
+    let envelope = request.envelope;
+    match envelope.streaming.is_on {
+        true => Ok(stream(running, Chunks { envelope }, "text/event-stream")),
+        false => whole(running, &envelope).await,
     }
-    whole(running, &request.envelope).await
 }
 
 fn read(body: Value, model: &ServedModel) -> Result<Request, ApiError> {
     let mut fields = Fields::of_body(body)?;
-    check_model(&mut fields, model)?;
+    model.check_name(&mut fields)?;
     let chat = Chat::read(&mut fields)?;
     let streaming = Streaming::read(&mut fields)?;
     let mut settings = Settings::read(&mut fields, model)?;
@@ -58,7 +54,11 @@ fn read(body: Value, model: &ServedModel) -> Result<Request, ApiError> {
     refuse(&mut fields)?;
     fields.finish()?;
     let id = random::id("chatcmpl");
-    let envelope = Envelope::new(id.clone(), "chat.completion", model);
+    let object = match streaming.is_on {
+        true => "chat.completion.chunk",
+        false => "chat.completion",
+    };
+    let envelope = Envelope::new(id.clone(), object, streaming, model);
     let (prompt, mut generation) = chat.generation(settings, id, model)?;
     generation.n_top = n_top;
     Ok(Request {
@@ -67,7 +67,6 @@ fn read(body: Value, model: &ServedModel) -> Result<Request, ApiError> {
             param: "messages",
             work: Work::Generate(Box::new(generation)),
         },
-        streaming,
         envelope,
     })
 }
@@ -119,14 +118,8 @@ async fn whole(mut running: Running, envelope: &Envelope) -> Result<Response, Ap
             _ => {}
         }
     }
-    let has_scores = has_scores(&running);
-    let model = running.model()?;
-    let usage = usage(&running.all_figures(), running.job().n_per_prompt());
-    let mut more = Map::new();
-    more.insert("usage".to_owned(), usage);
-    more.insert("timings".to_owned(), timings(running.figures(0), model));
-    let mut body = String::new();
-    envelope.write(more, &mut body, |out| {
+    let has_scores = running.job().has_scores();
+    envelope.response(&running, |model, out| {
         write_list(
             choices.into_iter().enumerate(),
             out,
@@ -135,15 +128,7 @@ async fn whole(mut running: Running, envelope: &Envelope) -> Result<Response, Ap
                 choice.write(idx, scores, out);
             },
         );
-    });
-    Ok(routes::text(body, "application/json"))
-}
-
-fn has_scores(running: &Running) -> bool {
-    match &running.job().work {
-        Work::Generate(generation) => generation.n_top.is_some(),
-        Work::Embed => false,
-    }
+    })
 }
 
 /// A choice that is being collected.
@@ -206,19 +191,9 @@ fn message(reply: Reply) -> Map<String, Value> {
 /// Writes chunks.
 struct Chunks {
     envelope: Envelope,
-    streaming: Streaming,
 }
 
 impl Chunks {
-    fn chunk(&self, choices: &[Value]) -> Value {
-        let mut chunk = self.envelope.with(choices);
-        chunk["object"] = "chat.completion.chunk".into();
-        if self.streaming.has_usage {
-            chunk["usage"] = Value::Null;
-        }
-        chunk
-    }
-
     fn write(&self, choice: usize, delta: &Value, scores: &Value, out: &mut String) {
         let choice = json!({
             "index": choice,
@@ -226,7 +201,7 @@ impl Chunks {
             "logprobs": scores,
             "finish_reason": null,
         });
-        frames::event(&self.chunk(&[choice]), out);
+        frames::event(&self.envelope.with(&[choice]), out);
     }
 
     /// Writes a chunk for each event; the scores go with the first one.
@@ -279,22 +254,9 @@ impl Writer for Chunks {
 
     fn update(&mut self, running: &Running, update: Update, out: &mut String) {
         match update {
-            Update::Progress {
-                choice,
-                n_total,
-                n_cached,
-                n_done,
-                time,
-            } if self.streaming.has_progress => {
+            Update::Progress { choice, progress } => {
                 let choice = json!({"index": choice, "delta": {}, "finish_reason": null});
-                let mut chunk = self.chunk(&[choice]);
-                chunk["prompt_progress"] = json!({
-                    "total": n_total,
-                    "cache": n_cached,
-                    "processed": n_done,
-                    "time_ms": seconds_to_ms(time),
-                });
-                frames::event(&chunk, out);
+                self.envelope.write_progress(choice, progress, out);
             }
             Update::Token {
                 choice,
@@ -320,24 +282,18 @@ impl Writer for Chunks {
                     "logprobs": null,
                     "finish_reason": end.finish.as_str(),
                 });
-                let mut chunk = self.chunk(&[choice]);
+                let mut chunk = self.envelope.with(&[choice]);
                 if let Ok(model) = running.model() {
                     chunk["timings"] = timings(running.figures(idx), model);
                 }
                 frames::event(&chunk, out);
             }
-            Update::Progress { .. } | Update::PromptScores { .. } | Update::Embedding { .. } => {}
+            Update::PromptScores { .. } | Update::Embedding { .. } => {}
         }
     }
 
     fn end(&mut self, running: &Running, out: &mut String) {
-        if self.streaming.has_usage {
-            let mut chunk = self.chunk(&[]);
-            let figures = running.all_figures();
-            chunk["usage"] = usage(&figures, running.job().n_per_prompt());
-            frames::event(&chunk, out);
-        }
-        out.push_str(DONE);
+        self.envelope.write_end(running, out);
     }
 
     fn fail(&mut self, error: &ApiError, out: &mut String) {

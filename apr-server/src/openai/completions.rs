@@ -2,28 +2,26 @@
 
 use axum::response::Response;
 use generate::TokenScore;
-use reply_parser::{ReplyEvent, ReplyFormat};
+use reply_parser::ReplyEvent;
 use serde_json::{Map, Value, json};
 use tokenizer::Tokenizer;
 
 use super::{
-    Envelope, Streaming,
+    answer::{Envelope, Streaming, write_list},
     chat::MAX_TOP,
-    check_model, check_queue,
     prompts::{self, Prompt},
-    write_list,
 };
 use crate::{
     api_error::ApiError,
     call::Call,
     completion::{
-        Form, Generation, Held, Job, Running, Settings, Update, Work, Writer, finite, n_predict,
-        piece, seconds_to_ms, stream, timings, usage,
+        Form, Generation, Job, Running, Settings, Update, Work, Writer, finite, n_predict, piece,
+        stream, timings,
     },
     fields::Fields,
-    frames::{self, DONE},
+    frames,
     model::ServedModel,
-    random, routes,
+    random,
 };
 
 /// Tokens of an answer whose request names no length, as OpenAI has it.
@@ -34,7 +32,6 @@ const MAX_ANSWERS: usize = 4096;
 /// A request that was read.
 struct Request {
     job: Job,
-    streaming: Streaming,
     envelope: Envelope,
     /// The prompts as text, if answers begin with them.
     echo: Option<Vec<Prompt>>,
@@ -42,24 +39,23 @@ struct Request {
 
 /// Answers texts with their continuations.
 pub(crate) async fn completions(call: Call) -> Result<Response, ApiError> {
-    check_queue(&call.app)?;
+    call.app.check_queue()?;
     let (app, request) = call.read(|body, app| read(body, app.model()?)).await?;
     let running = Running::start(&app, request.job)?;
     let choices = choices(&running, request.echo.as_deref());
-    if request.streaming.is_on {
-        let writer = Chunks {
-            envelope: request.envelope,
-            streaming: request.streaming,
-            choices,
-        };
-        return Ok(stream(running, writer, "text/event-stream"));
+    let envelope = request.envelope;
+    match envelope.streaming.is_on {
+        true => {
+            let writer = Chunks { envelope, choices };
+            Ok(stream(running, writer, "text/event-stream"))
+        }
+        false => whole(running, &envelope, choices).await,
     }
-    whole(running, &request.envelope, choices).await
 }
 
 fn read(body: Value, model: &ServedModel) -> Result<Request, ApiError> {
     let mut fields = Fields::of_body(body)?;
-    check_model(&mut fields, model)?;
+    model.check_name(&mut fields)?;
     let prompts = prompts::read(fields.required("prompt")?, "prompt", model)?;
     let streaming = Streaming::read(&mut fields)?;
     let mut settings = Settings::read(&mut fields, model)?;
@@ -84,18 +80,11 @@ fn read(body: Value, model: &ServedModel) -> Result<Request, ApiError> {
         return Err(ApiError::invalid("n", message));
     }
     let id = random::id("cmpl");
-    let envelope = Envelope::new(id.clone(), "text_completion", model);
-    let held = Held::text(&settings, model)?;
+    let envelope = Envelope::new(id.clone(), "text_completion", streaming, model);
     let generation = Generation {
-        held,
-        settings,
         n_top,
         n_top_prompt: n_top.filter(|_| has_echo),
-        thinks: None,
-        thinking_budget: None,
-        is_single_call: false,
-        format: ReplyFormat::default(),
-        id,
+        ..Generation::of_text(settings, id, model)?
     };
     Ok(Request {
         job: Job {
@@ -103,7 +92,6 @@ fn read(body: Value, model: &ServedModel) -> Result<Request, ApiError> {
             param: "prompt",
             work: Work::Generate(Box::new(generation)),
         },
-        streaming,
         envelope,
         echo: has_echo.then_some(prompts),
     })
@@ -112,10 +100,7 @@ fn read(body: Value, model: &ServedModel) -> Result<Request, ApiError> {
 /// Makes the choices of a job, with what stands before their answers.
 fn choices(running: &Running, echo: Option<&[Prompt]>) -> Vec<Choice> {
     let job = running.job();
-    let has_scores = match &job.work {
-        Work::Generate(generation) => generation.n_top.is_some(),
-        Work::Embed => false,
-    };
+    let has_scores = job.has_scores();
     let choice = |idx: usize| {
         let prompt = echo.map(|prompts| &prompts[idx / job.n_per_prompt()]);
         let mut choice = Choice {
@@ -140,18 +125,11 @@ async fn whole(
     while let Some(update) = running.next().await? {
         take(&mut choices, update);
     }
-    let model = running.model()?;
-    let usage = usage(&running.all_figures(), running.job().n_per_prompt());
-    let mut more = Map::new();
-    more.insert("usage".to_owned(), usage);
-    more.insert("timings".to_owned(), timings(running.figures(0), model));
-    let mut body = String::new();
-    envelope.write(more, &mut body, |out| {
+    envelope.response(&running, |model, out| {
         write_list(choices.iter_mut().enumerate(), out, |(idx, choice), out| {
             choice.write(idx, &model.tokenizer, out);
         });
-    });
-    Ok(routes::text(body, "application/json"))
+    })
 }
 
 /// Adds what has happened to its choice, and returns which that is.
@@ -295,19 +273,10 @@ fn alternatives(tokenizer: &Tokenizer, score: &TokenScore) -> Map<String, Value>
 /// Writes chunks.
 struct Chunks {
     envelope: Envelope,
-    streaming: Streaming,
     choices: Vec<Choice>,
 }
 
 impl Chunks {
-    fn chunk(&self, choices: &[Value]) -> Value {
-        let mut chunk = self.envelope.with(choices);
-        if self.streaming.has_usage {
-            chunk["usage"] = Value::Null;
-        }
-        chunk
-    }
-
     /// Writes a chunk with what has come of a choice.
     fn write(
         &mut self,
@@ -316,38 +285,13 @@ impl Chunks {
         timings: Option<Value>,
         out: &mut String,
     ) {
-        let mut more = Map::new();
-        if self.streaming.has_usage {
-            more.insert("usage".to_owned(), Value::Null);
-        }
-        more.extend(timings.map(|timings| ("timings".to_owned(), timings)));
+        let more = timings.map(|timings| ("timings".to_owned(), timings));
+        let more = more.into_iter().collect();
         let choice = &mut self.choices[idx];
         frames::event_of(out, |out| {
             self.envelope
                 .write(more, out, |out| choice.write(idx, tokenizer, out));
         });
-    }
-
-    fn progress(&self, update: &Update) -> Option<Value> {
-        let Update::Progress {
-            choice,
-            n_total,
-            n_cached,
-            n_done,
-            time,
-        } = update
-        else {
-            return None;
-        };
-        let choice = json!({"index": choice, "text": "", "logprobs": null, "finish_reason": null});
-        let mut chunk = self.chunk(&[choice]);
-        chunk["prompt_progress"] = json!({
-            "total": n_total,
-            "cache": n_cached,
-            "processed": n_done,
-            "time_ms": seconds_to_ms(*time),
-        });
-        Some(chunk)
     }
 }
 
@@ -364,10 +308,10 @@ impl Writer for Chunks {
     }
 
     fn update(&mut self, running: &Running, update: Update, out: &mut String) {
-        if self.streaming.has_progress
-            && let Some(chunk) = self.progress(&update)
-        {
-            return frames::event(&chunk, out);
+        if let Update::Progress { choice, progress } = update {
+            let choice =
+                json!({"index": choice, "text": "", "logprobs": null, "finish_reason": null});
+            return self.envelope.write_progress(choice, progress, out);
         }
         let Ok(model) = running.model() else {
             return;
@@ -385,13 +329,7 @@ impl Writer for Chunks {
     }
 
     fn end(&mut self, running: &Running, out: &mut String) {
-        if self.streaming.has_usage {
-            let mut chunk = self.chunk(&[]);
-            let figures = running.all_figures();
-            chunk["usage"] = usage(&figures, running.job().n_per_prompt());
-            frames::event(&chunk, out);
-        }
-        out.push_str(DONE);
+        self.envelope.write_end(running, out);
     }
 
     fn fail(&mut self, error: &ApiError, out: &mut String) {

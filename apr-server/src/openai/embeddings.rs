@@ -8,7 +8,7 @@ use axum::response::Response;
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use serde_json::{Value, json};
 
-use super::{check_model, check_queue, prompts};
+use super::prompts;
 use crate::{
     api_error::ApiError,
     call::Call,
@@ -20,7 +20,7 @@ use crate::{
 
 /// Answers texts with vectors.
 pub(crate) async fn embeddings(call: Call) -> Result<Response, ApiError> {
-    check_queue(&call.app)?;
+    call.app.check_queue()?;
     let (app, request) = call.read(|body, app| read(body, app.model()?)).await?;
     let (job, is_base64) = request;
     let mut running = Running::start(&app, job)?;
@@ -46,7 +46,7 @@ pub(crate) async fn embeddings(call: Call) -> Result<Response, ApiError> {
 
 fn read(body: Value, model: &ServedModel) -> Result<(Job, bool), ApiError> {
     let mut fields = Fields::of_body(body)?;
-    check_model(&mut fields, model)?;
+    model.check_name(&mut fields)?;
     let inputs = prompts::read(fields.required("input")?, "input", model)?;
     let is_base64 = match fields.string("encoding_format")?.as_deref() {
         None | Some("float") => false,

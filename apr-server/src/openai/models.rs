@@ -1,6 +1,6 @@
 //! The model as a list of one.
 
-use axum::{http::StatusCode, response::Response};
+use axum::response::Response;
 use percent_encoding::percent_decode_str;
 use serde_json::{Value, json};
 
@@ -33,14 +33,8 @@ pub(crate) async fn model(call: Call) -> Result<Response, ApiError> {
     let name = percent_decode_str(name).decode_utf8_lossy();
     match model.is_called(&name) {
         true => Ok(json_response(&entry(model))),
-        false => Err(unknown()),
+        false => Err(ApiError::unknown_model("GET /v1/models")),
     }
-}
-
-/// Makes the error for a model that is not served.
-pub(super) fn unknown() -> ApiError {
-    let message = "there is no such model; GET /v1/models names the one that is served";
-    ApiError::new(StatusCode::NOT_FOUND, message).code("model_not_found")
 }
 
 fn entry(model: &ServedModel) -> Value {

@@ -5,7 +5,7 @@ use serde_json::Value;
 
 use crate::{
     api_error::ApiError,
-    completion::text_prompt,
+    completion::{decode, text_prompt},
     fields::{ids, wrong_type},
     model::ServedModel,
 };
@@ -63,17 +63,4 @@ fn of_ids(ids: Vec<u32>, param: &str, model: &ServedModel) -> Result<Prompt, Api
     let bytes = decode(&ids, param, model)?;
     let text = String::from_utf8_lossy(&bytes).into_owned();
     Ok(Prompt { ids, text })
-}
-
-/// Returns the bytes of tokens. Ids that the model has and the tokenizer has not are no text.
-pub(crate) fn decode(ids: &[u32], param: &str, model: &ServedModel) -> Result<Vec<u8>, ApiError> {
-    let mut bytes = Vec::new();
-    for (idx, &id) in ids.iter().enumerate() {
-        if id as usize >= model.facts.n_vocab {
-            let message = format!("expected an id below {}, found {id}", model.facts.n_vocab);
-            return Err(ApiError::invalid(format!("{param}[{idx}]"), message).code("invalid_token"));
-        }
-        bytes.extend_from_slice(model.tokenizer.token_bytes(id).unwrap_or_default());
-    }
-    Ok(bytes)
 }

@@ -1,13 +1,13 @@
 //! Reading a request for a response: its items become the messages of a chat.
 
 use serde_json::{Map, Value, json};
+use tokenizer::{Content, Message};
 
 use crate::{
     api_error::ApiError,
-    completion::{Chat, Form, Job, Settings, Work, n_predict},
+    completion::{Chat, Form, Job, Settings, Work, message, n_predict, text_of},
     fields::{Fields, wrong_type},
     model::{ServedModel, seconds_since_1970},
-    openai::check_model,
     random,
 };
 
@@ -40,7 +40,7 @@ impl Request {
         let id = random::id("resp");
         let about = about(&body, &id, model);
         let mut fields = Fields::of_body(body)?;
-        check_model(&mut fields, model)?;
+        model.check_name(&mut fields)?;
         let is_streamed = fields.bool("stream")?.unwrap_or(false);
         refuse(&mut fields)?;
         let chat = chat(&mut fields)?;
@@ -123,14 +123,14 @@ fn refuse(fields: &mut Fields) -> Result<(), ApiError> {
     Ok(())
 }
 
-/// Reads the conversation by way of the fields of a chat completion.
+/// Reads the conversation, and what bears on it by way of the fields of a chat completion.
 fn chat(fields: &mut Fields) -> Result<Chat, ApiError> {
     let mut messages = Vec::new();
     if let Some(instructions) = fields.string("instructions")? {
-        messages.push(json!({"role": "system", "content": instructions}));
+        messages.push(Message::new("system", instructions));
     }
     match fields.required("input")? {
-        Value::String(text) => messages.push(json!({"role": "user", "content": text})),
+        Value::String(text) => messages.push(Message::new("user", text)),
         Value::Array(items) => {
             for (idx, item) in items.iter().enumerate() {
                 read_item(item, &format!("input[{idx}]"), &mut messages)?;
@@ -138,8 +138,18 @@ fn chat(fields: &mut Fields) -> Result<Chat, ApiError> {
         }
         other => return Err(wrong_type("input", "a string or an array", &other)),
     }
+    let mut chat = Chat::of(messages, "input")?;
+    if let Some(mut reasoning) = fields.object("reasoning")? {
+        let path = reasoning.path("effort");
+        if let Some(effort) = reasoning.string("effort")? {
+            chat.set_effort(&effort, &path)?;
+        }
+        // Thoughts are told as they are.
+        reasoning.value("summary");
+        reasoning.value("generate_summary");
+        reasoning.finish()?;
+    }
     let mut body = Map::new();
-    body.insert("messages".to_owned(), messages.into());
     let tools = fields.array("tools")?.unwrap_or_default();
     let tools = tools.into_iter().enumerate().map(tool);
     body.insert(
@@ -156,15 +166,8 @@ fn chat(fields: &mut Fields) -> Result<Chat, ApiError> {
     for name in moved {
         body.insert(name.to_owned(), fields.value(name).unwrap_or_default());
     }
-    if let Some(mut reasoning) = fields.object("reasoning")? {
-        let effort = reasoning.value("effort").unwrap_or_default();
-        body.insert("reasoning_effort".to_owned(), effort);
-        // Thoughts are told as they are.
-        reasoning.value("summary");
-        reasoning.value("generate_summary");
-        reasoning.finish()?;
-    }
-    Chat::read(&mut Fields::of_body(Value::Object(body))?)
+    chat.read_more(&mut Fields::of_body(Value::Object(body))?)?;
+    Ok(chat)
 }
 
 /// Brings a tool into the form of a chat completion.
@@ -181,52 +184,50 @@ fn tool((idx, tool): (usize, Value)) -> Result<Value, ApiError> {
 }
 
 /// Reads an item into a message, or into one that is there already.
-fn read_item(item: &Value, path: &str, messages: &mut Vec<Value>) -> Result<(), ApiError> {
+fn read_item(item: &Value, path: &str, messages: &mut Vec<Message>) -> Result<(), ApiError> {
+    if !item.is_object() {
+        return Err(wrong_type(path, "an object", item));
+    }
     let field = |name: &str| {
-        let text = item[name].as_str();
+        let text = item[name].as_str().map(str::to_owned);
         text.ok_or_else(|| ApiError::invalid(format!("{path}.{name}"), "expected a string"))
     };
     match item["type"].as_str() {
         None | Some("message") => {
-            let role = &item["role"];
-            let content = &item["content"];
-            match (role.as_str(), messages.last_mut()) {
+            let (role, content) = (&item["role"], &item["content"]);
+            let message = message(json!({"role": role, "content": content}), path)?;
+            match messages.last_mut() {
                 // A thought came before.
-                (Some("assistant"), Some(last)) if is_bare_thought(last) => {
-                    last["content"] = content.clone();
+                Some(last) if message.role == "assistant" && is_bare_thought(last) => {
+                    last.content = message.content;
                 }
-                _ => messages.push(json!({"role": role, "content": content})),
+                _ => messages.push(message),
             }
         }
         Some("reasoning") => {
             let parts = item["content"].as_array().into_iter().flatten();
             let texts: Vec<_> = parts.filter_map(|part| part["text"].as_str()).collect();
-            let thought = texts.join("\n");
-            messages
-                .push(json!({"role": "assistant", "content": "", "reasoning_content": thought}));
+            let mut thought = Message::new("assistant", "");
+            thought.reasoning_content = Some(texts.join("\n"));
+            messages.push(thought);
         }
         Some("function_call") => {
             let call = json!({"id": field("call_id")?, "type": "function", "function": {
                 "name": field("name")?,
                 "arguments": field("arguments")?,
             }});
-            if messages
-                .last()
-                .is_none_or(|last| last["role"] != "assistant")
-            {
-                messages.push(json!({"role": "assistant", "content": ""}));
+            if messages.last().is_none_or(|last| last.role != "assistant") {
+                messages.push(Message::new("assistant", ""));
             }
             if let Some(last) = messages.last_mut() {
-                match last["tool_calls"].as_array_mut() {
-                    Some(calls) => calls.push(call),
-                    None => last["tool_calls"] = json!([call]),
-                }
+                last.tool_calls.get_or_insert_default().push(call);
             }
         }
         Some("function_call_output") => {
-            let id = field("call_id")?;
-            let output = &item["output"];
-            messages.push(json!({"role": "tool", "tool_call_id": id, "content": output}));
+            let output = text_of(&item["output"], &format!("{path}.output"))?;
+            let mut result = Message::new("tool", output);
+            result.tool_call_id = Some(field("call_id")?);
+            messages.push(result);
         }
         Some(_) => {
             let why =
@@ -237,10 +238,9 @@ fn read_item(item: &Value, path: &str, messages: &mut Vec<Value>) -> Result<(), 
     Ok(())
 }
 
-fn is_bare_thought(message: &Value) -> bool {
-    message["reasoning_content"].is_string()
-        && message["content"] == ""
-        && message["tool_calls"].is_null()
+fn is_bare_thought(message: &Message) -> bool {
+    let is_silent = matches!(&message.content, Some(Content::Text(text)) if text.is_empty());
+    message.reasoning_content.is_some() && is_silent && message.tool_calls.is_none()
 }
 
 #[cfg(test)]

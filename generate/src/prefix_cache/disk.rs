@@ -144,7 +144,8 @@ impl Disk {
         };
         let n_bytes = folder::index(&path, shape, tree).map_err(failed)?;
         let (n_waiting, n_failed) = (Arc::default(), Arc::default());
-        let (writes, writer) = start_writer(&n_waiting, &n_failed).map_err(failed)?;
+        let (writes, writer) =
+            start_writer(&n_waiting, &n_failed, options.on_failure).map_err(failed)?;
         let (reads, found) = start_reader(shape).map_err(failed)?;
         Ok(Some(Self {
             path,
@@ -258,14 +259,23 @@ impl Drop for Disk {
 fn start_writer(
     n_waiting: &Arc<AtomicUsize>,
     n_failed: &Arc<AtomicU64>,
+    on_failure: fn(&io::Error),
 ) -> io::Result<(Sender<Write>, JoinHandle<()>)> {
     let (sender, jobs) = mpsc::channel::<Write>();
     let (n_waiting, n_failed) = (Arc::clone(n_waiting), Arc::clone(n_failed));
     let thread = thread::Builder::new().name("cache-writer".to_owned());
     let writer = thread.spawn(move || {
+        let mut is_failing = false;
         for job in jobs {
-            if job.run().is_err() {
-                n_failed.fetch_add(1, Ordering::Relaxed);
+            match job.run() {
+                Ok(has_written) => is_failing &= !has_written,
+                Err(error) => {
+                    n_failed.fetch_add(1, Ordering::Relaxed);
+                    if !is_failing {
+                        on_failure(&error);
+                    }
+                    is_failing = true;
+                }
             }
             n_waiting.fetch_sub(1, Ordering::Relaxed);
         }
@@ -295,12 +305,13 @@ fn start_reader(shape: KvShape) -> io::Result<(Sender<Read>, Receiver<Found>)> {
 }
 
 impl Write {
-    fn run(self) -> io::Result<()> {
+    /// Does it, and returns whether a file was written.
+    fn run(self) -> io::Result<bool> {
         match self {
             Self::Remove(path) => match fs::remove_file(path) {
                 // It was never written.
-                Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
-                done => done,
+                Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+                done => done.map(|()| false),
             },
             Self::Block {
                 path,
@@ -309,7 +320,7 @@ impl Write {
                 state,
             } => {
                 let Some(block) = block.upgrade() else {
-                    return Ok(());
+                    return Ok(false);
                 };
                 let written = block_file::write(&path, &head, &block);
                 let now = match written {
@@ -317,7 +328,7 @@ impl Write {
                     Err(_) => FileState::FAILED,
                 };
                 state.0.store(now, Ordering::Release);
-                written
+                written.map(|()| true)
             }
         }
     }

@@ -118,6 +118,7 @@ proptest! {
             folder: folder.path().to_owned(),
             max_bytes: 12 * block_bytes,
             model: String::new(),
+            on_failure: |_| {},
         };
         let options = EngineOptions {
             n_parallel,

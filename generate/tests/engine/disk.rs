@@ -2,8 +2,9 @@
 //! does not need it.
 
 use std::{
-    fs,
+    fs, io,
     path::{Path, PathBuf},
+    sync::atomic::{AtomicUsize, Ordering},
     thread,
     time::Duration,
 };
@@ -16,11 +17,16 @@ use crate::{
 };
 
 fn engine_in(folder: &Path) -> Engine<'static> {
+    engine_telling(|_| {}, folder)
+}
+
+fn engine_telling(on_failure: fn(&io::Error), folder: &Path) -> Engine<'static> {
     let options = EngineOptions {
         disk: Some(DiskCacheOptions {
             folder: folder.to_owned(),
             max_bytes: 1 << 30,
             model: "a".to_owned(),
+            on_failure,
         }),
         ..OPTIONS
     };
@@ -96,11 +102,15 @@ fn a_folder_named_like_a_block_is_in_nobodys_way() {
 
 #[cfg(unix)]
 #[test]
-fn what_could_not_be_written_is_written_when_it_is_used_again() {
+fn what_could_not_be_written_is_told_once_and_written_when_it_is_used_again() {
+    static N_TOLD: AtomicUsize = AtomicUsize::new(0);
+    let tell = |_: &io::Error| {
+        N_TOLD.fetch_add(1, Ordering::Relaxed);
+    };
     let folder = tempfile::tempdir().unwrap();
     let model = written(folder.path());
     fs::remove_dir_all(&model).unwrap();
-    let mut engine = engine_in(folder.path());
+    let mut engine = engine_telling(tell, folder.path());
     fs::remove_dir_all(&model).unwrap();
     told(&mut engine, generate(&tokens(1, 200), 0, 1));
     while engine.handle().status().n_disk_failures < 4 {
@@ -110,6 +120,7 @@ fn what_could_not_be_written_is_written_when_it_is_used_again() {
     fs::create_dir(&model).unwrap();
     told(&mut engine, generate(&tokens(1, 200), 0, 1));
     drop(engine);
+    assert_eq!(N_TOLD.load(Ordering::Relaxed), 1);
     let mut engine = engine_in(folder.path());
     let answer = told(&mut engine, generate(&tokens(1, 200), 0, 1));
     assert_eq!(answer.n_cached, Some(199));

@@ -159,6 +159,7 @@ fn what_is_on_disk_outlives_the_engine() {
             folder: folder.path().to_owned(),
             max_bytes: 1 << 30,
             model: model.to_owned(),
+            on_failure: |_| {},
         }),
         ..OPTIONS
     };
@@ -206,6 +207,7 @@ fn the_disk_is_bounded_and_broken_files_are_cleared_away() {
             folder: folder.path().to_owned(),
             max_bytes: 300_000,
             model: "a".to_owned(),
+            on_failure: |_| {},
         }),
         ..OPTIONS
     };
@@ -246,6 +248,7 @@ fn a_folder_that_cannot_be_is_an_error_that_names_it() {
             folder: file.path().to_owned(),
             max_bytes: 1,
             model: String::new(),
+            on_failure: |_| {},
         }),
         ..OPTIONS
     };

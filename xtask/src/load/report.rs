@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use super::{client::Answer, server::Footprint};
+use super::client::Answer;
+use crate::server::Footprint;
 
 /// Messages of failures that are kept.
 const N_KEPT: usize = 5;

@@ -18,9 +18,8 @@ use serde_json::{Value, json};
 use super::{
     client::{Answer, Ask},
     mix,
-    server::Server,
 };
-use crate::{error::TaskError, workspace::Workspace};
+use crate::{error::TaskError, server::Server, workspace::Workspace};
 
 /// Flags of the task.
 #[derive(Debug, clap::Args)]

@@ -122,8 +122,7 @@ const INVARIANTS: [Invariant; 7] = [
     },
     Invariant {
         crates: &["apr-server"],
-        // What the allocator keeps for a thread goes with the thread that read a large body.
-        except: &["apr-server/src/call.rs"],
+        except: &[],
         words: &[
             "println!",
             "eprintln!",

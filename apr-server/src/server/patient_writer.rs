@@ -8,25 +8,24 @@ use std::{
 };
 
 use tokio::{
-    io::{AsyncRead, AsyncWrite, ReadBuf},
-    net::TcpStream,
+    io::AsyncWrite,
     time::{Instant, Sleep},
 };
 
-/// A stream on which no write may stand still for longer than a limit.
+/// A way out on which no write may stand still for longer than a limit.
 #[derive(Debug)]
-pub(crate) struct PatientStream {
-    stream: TcpStream,
+pub(crate) struct PatientWriter<W> {
+    way_out: W,
     patience: Duration,
     /// Runs while a write waits.
     alarm: Pin<Box<Sleep>>,
     is_waiting: bool,
 }
 
-impl PatientStream {
-    pub(crate) fn new(stream: TcpStream, patience: Duration) -> Self {
+impl<W> PatientWriter<W> {
+    pub(crate) fn new(way_out: W, patience: Duration) -> Self {
         Self {
-            stream,
+            way_out,
             patience,
             alarm: Box::pin(tokio::time::sleep(patience)),
             is_waiting: false,
@@ -52,23 +51,13 @@ impl PatientStream {
     }
 }
 
-impl AsyncRead for PatientStream {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        buffer: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_read(context, buffer)
-    }
-}
-
-impl AsyncWrite for PatientStream {
+impl<W: AsyncWrite + Unpin> AsyncWrite for PatientWriter<W> {
     fn poll_write(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
-        let written = Pin::new(&mut self.stream).poll_write(context, bytes);
+        let written = Pin::new(&mut self.way_out).poll_write(context, bytes);
         self.watch(context, written)
     }
 
@@ -77,27 +66,30 @@ impl AsyncWrite for PatientStream {
         context: &mut Context<'_>,
         slices: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        let written = Pin::new(&mut self.stream).poll_write_vectored(context, slices);
+        let written = Pin::new(&mut self.way_out).poll_write_vectored(context, slices);
         self.watch(context, written)
     }
 
     fn is_write_vectored(&self) -> bool {
-        self.stream.is_write_vectored()
+        self.way_out.is_write_vectored()
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let flushed = Pin::new(&mut self.stream).poll_flush(context);
+        let flushed = Pin::new(&mut self.way_out).poll_flush(context);
         self.watch(context, flushed)
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_shutdown(context)
+        Pin::new(&mut self.way_out).poll_shutdown(context)
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use tokio::{io::AsyncWriteExt, net::TcpListener};
+    use tokio::{
+        io::AsyncWriteExt,
+        net::{TcpListener, TcpStream},
+    };
 
     use super::*;
 
@@ -107,7 +99,7 @@ mod tests {
         let address = listener.local_addr().unwrap();
         let client = TcpStream::connect(address).await.unwrap();
         let (stream, _) = listener.accept().await.unwrap();
-        let mut stream = PatientStream::new(stream, Duration::from_millis(20));
+        let mut stream = PatientWriter::new(stream, Duration::from_millis(20));
         let much = vec![0; 64 << 20];
         let error = stream.write_all(&much).await.unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::TimedOut);

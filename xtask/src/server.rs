@@ -1,9 +1,10 @@
-//! The server under load: its process, its memory and its open files.
+//! A server for a task: its process, its memory and its open files.
 
 use std::{
     fs,
     io::{BufRead, BufReader, Read, Write},
     net::{SocketAddr, TcpListener, TcpStream},
+    path::Path,
     process::{Child, Command, Stdio},
     thread,
     time::{Duration, Instant},
@@ -15,7 +16,7 @@ use crate::error::TaskError;
 
 /// A server that was started.
 #[derive(Debug)]
-pub(super) struct Server {
+pub(crate) struct Server {
     child: Child,
     command: String,
     address: SocketAddr,
@@ -23,16 +24,23 @@ pub(super) struct Server {
 
 /// What the process holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Footprint {
-    pub(super) at: Duration,
+pub(crate) struct Footprint {
+    pub(crate) at: Duration,
     /// Memory that belongs to no file.
-    pub(super) anonymous_bytes: u64,
-    pub(super) n_files: usize,
+    pub(crate) anonymous_bytes: u64,
+    pub(crate) n_files: usize,
 }
 
 impl Server {
+    /// Starts `apr serve` with the built-in model.
+    pub(crate) fn of_builtin(program: &Path) -> Result<Self, TaskError> {
+        let mut command = Command::new(program);
+        command.args(["serve", "--quiet"]);
+        Self::start(command)
+    }
+
     /// Starts a server on a port that is free and waits until it has its model.
-    pub(super) fn start(mut command: Command) -> Result<Self, TaskError> {
+    pub(crate) fn start(mut command: Command) -> Result<Self, TaskError> {
         let program = command.get_program().to_string_lossy().into_owned();
         let failed = |source| TaskError::Start {
             command: program.clone(),
@@ -45,7 +53,7 @@ impl Server {
             .args(["--port", &address.port().to_string()])
             .stdin(Stdio::null())
             .stdout(Stdio::null());
-        let server = Self {
+        let mut server = Self {
             child: command.spawn().map_err(failed)?,
             command: format!("{command:?}"),
             address,
@@ -55,6 +63,9 @@ impl Server {
             .get("/health")
             .is_none_or(|(status, _)| status != 200)
         {
+            if let Ok(Some(status)) = server.child.try_wait() {
+                return Err(server.wrong(&format!("it ended with {status}")));
+            }
             if begin.elapsed() > Duration::from_secs(120) {
                 return Err(server.wrong("it is not ready after two minutes"));
             }
@@ -63,11 +74,15 @@ impl Server {
         Ok(server)
     }
 
-    pub(super) const fn address(&self) -> SocketAddr {
+    pub(crate) const fn address(&self) -> SocketAddr {
         self.address
     }
 
-    pub(super) fn wrong(&self, reason: &str) -> TaskError {
+    pub(crate) fn url(&self) -> String {
+        format!("http://{}", self.address)
+    }
+
+    pub(crate) fn wrong(&self, reason: &str) -> TaskError {
         TaskError::Output {
             command: self.command.clone(),
             reason: reason.to_owned(),
@@ -94,7 +109,7 @@ impl Server {
     }
 
     /// Returns what the process holds, if the system says.
-    pub(super) fn footprint(&self, at: Duration) -> Option<Footprint> {
+    pub(crate) fn footprint(&self, at: Duration) -> Option<Footprint> {
         let process = self.child.id();
         let status = fs::read_to_string(format!("/proc/{process}/status")).ok()?;
         let line = status
@@ -109,7 +124,7 @@ impl Server {
     }
 
     /// Whether all slots are free within a second.
-    pub(super) fn comes_to_rest(&self) -> bool {
+    pub(crate) fn comes_to_rest(&self) -> bool {
         let begin = Instant::now();
         while begin.elapsed() < Duration::from_secs(1) {
             let slots = self
@@ -127,7 +142,7 @@ impl Server {
     }
 
     /// Returns the latency under which `percent` of the values of a histogram lie.
-    pub(super) fn quantile(&self, name: &str, percent: f64) -> Option<f64> {
+    pub(crate) fn quantile(&self, name: &str, percent: f64) -> Option<f64> {
         let (_, page) = self.get("/metrics")?;
         let bucket = format!("{name}_bucket{{");
         let buckets: Vec<(f64, f64)> = page
@@ -149,7 +164,7 @@ impl Server {
     }
 
     /// Asks the server to end and waits for it.
-    pub(super) fn stop(mut self) -> Result<(), TaskError> {
+    pub(crate) fn stop(mut self) -> Result<(), TaskError> {
         let process = self.child.id().to_string();
         let failed = |source| TaskError::Start {
             command: "kill".to_owned(),
