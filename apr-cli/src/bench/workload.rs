@@ -185,7 +185,7 @@ impl<'m> Workload<'m> {
 }
 
 /// The same ids each time: a multiplicative congruential generator's upper bits.
-fn random_ids(n_vocab: usize) -> impl Iterator<Item = u32> {
+pub(super) fn random_ids(n_vocab: usize) -> impl Iterator<Item = u32> {
     let mut state = 0x2545_f491_4f6c_dd1d_u64;
     std::iter::repeat_with(move || {
         state = state.wrapping_mul(0x5851_f42d_4c95_7f2d).wrapping_add(1);

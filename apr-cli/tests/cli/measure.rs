@@ -113,6 +113,25 @@ fn a_bench_has_a_row_for_each_test_in_each_form() {
 }
 
 #[test]
+fn a_bench_says_what_a_grammar_costs() {
+    let base = ["bench", "-q", "-p", "0", "-n", "6", "-d", "0,3", "-r", "2", "--held", "-o"];
+    let record = json(&[&base[..], &["json"]].concat());
+    let held = record["held"].as_array().unwrap();
+    assert_eq!(held.len(), 2, "{record}");
+    for (held, depth) in held.iter().zip([0, 3]) {
+        assert_eq!((&held["n_gen"], &held["n_depth"]), (&6.into(), &depth.into()));
+        let number = |name: &str| held[name].as_f64().unwrap();
+        let (free, bound) = (number("free_tok_s"), number("held_tok_s"));
+        assert!((number("held_percent") - 100.0 * bound / free).abs() < 1e-6);
+        assert_eq!(held["held_seconds"].as_array().unwrap().len(), 2);
+    }
+    let output = done(&[&base[..], &["md"]].concat());
+    assert!(stdout(&output).contains("tg6 @ d3, tokens drawn: "), "{}", stdout(&output));
+    let output = done(&[&base[..], &["csv"]].concat());
+    assert_eq!(output.status.code(), Some(2), "{}", stderr(&output));
+}
+
+#[test]
 fn a_bench_of_several_sequences_counts_all_their_tokens() {
     let record = json(&[
         "bench", "-q", "-p", "0", "-n", "4", "-d", "6", "-np", "1,3", "-pg", "5,2", "-b", "8",
