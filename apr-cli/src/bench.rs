@@ -9,9 +9,7 @@
 //! many times; beside it stands the share of what the multipliers could do at the clock
 //! measured before.
 
-mod geometry;
 mod held;
-mod peak;
 mod phases;
 mod report;
 mod workload;
@@ -26,10 +24,11 @@ use crate::{
     interrupt::Interrupt,
     machine,
     output::Output,
+    peak,
+    reads::Reads,
 };
 
 use self::{
-    geometry::Reads,
     held::Held,
     phases::Phases,
     report::{Report, Row},
@@ -255,12 +254,15 @@ impl Bench<'_> {
         // Before the stream, which may take a buffer of its own.
         let footprint = machine::footprint();
         let stream = bandwidth::of_model(&self.source.file, self.engine.cpu.n_threads());
-        let kv_bytes = self.reads.kv_bytes_per_position(&self.args.cache)?;
-        let n_bytes = self.reads.bytes(test, weight_bytes, kv_bytes);
+        let cache = &self.args.cache;
+        let kv_bytes = self
+            .reads
+            .kv_bytes_per_position(cache.cache_type_k, cache.cache_type_v)?;
+        let n_bytes = test.bytes(weight_bytes, kv_bytes);
         let n_positions = (test.n_seqs * test.n_tokens()) as u64;
         let row = Row::new(test, &seconds, n_bytes, stream)
             .with_footprint(footprint)
-            .with_products(self.reads.products(test), self.peak)
+            .with_products(test.products(self.reads), self.peak)
             .with_kv_bytes(kv_bytes * n_positions);
         Ok(row.with_phases(phases))
     }
