@@ -26,7 +26,8 @@ use crate::{
 
 /// Flags of the verb.
 ///
-/// Exit code 5 if the contexts do not fit.
+/// Speeds are bounds by what memory and multipliers can do just now; a model as small as the
+/// processor's caches can be faster. Exit code 5 if the contexts do not fit.
 #[derive(Debug, Args)]
 pub(crate) struct PlanArgs {
     #[command(flatten)]
@@ -49,7 +50,7 @@ const TYPES: [KvType; 3] = [KvType::F16, KvType::Q8_0, KvType::F32];
 /// Whether there is memory for it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
-enum Fit {
+enum Verdict {
     /// For all.
     Fits,
     /// Not for all weights.
@@ -79,7 +80,7 @@ struct Plan {
     total_bytes: u64,
     available_bytes: Option<u64>,
     /// Absent where the system does not say what is available.
-    fit: Option<Fit>,
+    fit: Option<Verdict>,
     /// The longest contexts with which all fits, the file too.
     n_ctx_that_fits: Option<usize>,
     isa: &'static str,
@@ -162,7 +163,8 @@ impl Plan {
             own_bytes: clipped(room.total()),
             total_bytes,
             available_bytes: available,
-            fit: available.map(|available| Fit::of(available, clipped(room.total()), total_bytes)),
+            fit: available
+                .map(|available| Verdict::of(available, clipped(room.total()), total_bytes)),
             n_ctx_that_fits: available.map(|available| {
                 let free = available.saturating_sub(clipped(beside));
                 let of_all = per_token.saturating_mul(args.parallel as u64).max(1);
@@ -183,84 +185,78 @@ impl Plan {
     }
 
     fn report(&self) -> String {
+        let model = format!(
+            "{}, {} weights",
+            one_line(&self.model),
+            count(self.n_params)
+        );
+        let rows = [("model", model)].into_iter();
+        let rows = rows.chain(self.memory()).chain(self.speed());
+        let rows = rows.map(|(name, value)| format!("{name:<16}{value}\n"));
+        rows.collect::<String>() + &self.cache_table()
+    }
+
+    /// The rows about memory.
+    fn memory(&self) -> [(&'static str, String); 6] {
         let contexts = match self.n_parallel {
             1 => format!("a context of {}", plural(self.n_ctx, "token")),
             n => format!("{n} contexts of {}", plural(self.n_ctx, "token")),
         };
-        let types = format!("{}/{}", self.cache_type_k, self.cache_type_v);
-        let prompt = self.prompt_tok_s.map_or_else(String::new, |tok_s| {
-            format!(", of a prompt {tok_s:.0} tok/s")
-        });
-        let rows = [
-            (
-                "model",
-                format!(
-                    "{}, {} weights",
-                    one_line(&self.model),
-                    count(self.n_params)
-                ),
-            ),
-            (
-                "file",
-                format!(
-                    "{}, mapped: it may be dropped and read again",
-                    bytes(self.file_bytes)
-                ),
-            ),
-            (
-                "cache",
-                format!(
-                    "{} for {contexts}, {types}: {} per token",
-                    bytes(self.kv_bytes),
-                    bytes(self.kv_bytes_per_token)
-                ),
-            ),
-            (
-                "buffers",
-                format!(
-                    "{} for batches of {}",
-                    bytes(self.batch_bytes.saturating_add(self.logits_bytes)),
-                    plural(self.batch_size, "token")
-                ),
-            ),
-            (
-                "in all",
-                format!(
-                    "{}, of which {} beside the file",
-                    bytes(self.total_bytes),
-                    bytes(self.own_bytes)
-                ),
-            ),
+        let file = format!(
+            "{}, mapped: it may be dropped and read again",
+            bytes(self.file_bytes)
+        );
+        let cache = format!(
+            "{} for {contexts}, {}/{}: {} per token",
+            bytes(self.kv_bytes),
+            self.cache_type_k,
+            self.cache_type_v,
+            bytes(self.kv_bytes_per_token)
+        );
+        let buffers = format!(
+            "{} for batches of {}",
+            bytes(self.batch_bytes.saturating_add(self.logits_bytes)),
+            plural(self.batch_size, "token")
+        );
+        let all = format!(
+            "{}, of which {} beside the file",
+            bytes(self.total_bytes),
+            bytes(self.own_bytes)
+        );
+        let available = self.available_bytes;
+        [
+            ("file", file),
+            ("cache", cache),
+            ("buffers", buffers),
+            ("in all", all),
             (
                 "available",
-                self.available_bytes
-                    .map_or_else(|| "unknown".to_owned(), bytes),
+                available.map_or_else(|| "unknown".to_owned(), bytes),
             ),
             ("verdict", self.verdict()),
-            (
-                "computes with",
-                format!("{}, {}", self.isa, plural(self.threads, "thread")),
-            ),
+        ]
+    }
+
+    /// The rows about speed.
+    fn speed(&self) -> [(&'static str, String); 5] {
+        let threads = plural(self.threads, "thread");
+        let reads = format!(
+            "{} of weights, and the cache of all tokens before it",
+            bytes(self.weight_bytes_per_token)
+        );
+        let decode = format!(
+            "{:.1} tok/s at the beginning, {:.1} tok/s at the end of the context",
+            self.tok_s_first, self.tok_s_last
+        );
+        let prompt = self.prompt_tok_s;
+        let prompt = prompt.map_or_else(|| "unknown".to_owned(), |it| format!("{it:.0} tok/s"));
+        [
+            ("computes with", format!("{}, {threads}", self.isa)),
             ("reads memory at", format!("{:.1} GB/s", self.stream_gb_s)),
-            (
-                "a token reads",
-                format!(
-                    "{} of weights, and the cache of all tokens before it",
-                    bytes(self.weight_bytes_per_token)
-                ),
-            ),
-            (
-                "at most",
-                format!(
-                    "{:.1} tok/s at the beginning, {:.1} tok/s at the end of the context{prompt}",
-                    self.tok_s_first, self.tok_s_last
-                ),
-            ),
-        ];
-        let rows = rows
-            .iter()
-            .map(|(name, value)| format!("{name:<16}{value}\n"));
-        rows.collect::<String>() + &self.cache_table()
+            ("a token reads", reads),
+            ("at most", decode),
+            ("prompt at most", prompt),
+        ]
     }
 
     fn verdict(&self) -> String {
@@ -274,11 +270,11 @@ impl Plan {
         };
         match self.fit {
             None => "unknown: the system does not say what is available".to_owned(),
-            Some(Fit::Fits) => format!("fits{advice}"),
-            Some(Fit::WeightsFromDisk) => {
+            Some(Verdict::Fits) => format!("fits{advice}"),
+            Some(Verdict::WeightsFromDisk) => {
                 format!("runs, but weights would be read from disk again and again{advice}")
             }
-            Some(Fit::DoesNotFit) => format!("does not fit{advice}"),
+            Some(Verdict::DoesNotFit) => format!("does not fit{advice}"),
         }
     }
 
@@ -299,7 +295,7 @@ impl Plan {
     }
 }
 
-impl Fit {
+impl Verdict {
     /// `own` is what the process needs, `total` that and the file.
     const fn of(available: u64, own: u64, total: u64) -> Self {
         match (own <= available, total <= available) {
@@ -335,8 +331,8 @@ mod tests {
 
     #[test]
     fn what_must_be_in_memory_is_told_from_what_may_be() {
-        assert_eq!(Fit::of(10, 3, 10), Fit::Fits);
-        assert_eq!(Fit::of(10, 10, 11), Fit::WeightsFromDisk);
-        assert_eq!(Fit::of(10, 11, 12), Fit::DoesNotFit);
+        assert_eq!(Verdict::of(10, 3, 10), Verdict::Fits);
+        assert_eq!(Verdict::of(10, 10, 11), Verdict::WeightsFromDisk);
+        assert_eq!(Verdict::of(10, 11, 12), Verdict::DoesNotFit);
     }
 }
