@@ -6,6 +6,7 @@
 use std::{num::NonZeroUsize, path::PathBuf};
 
 use clap::{Args, Parser, Subcommand, builder::BoolishValueParser};
+use generate::Windows;
 use moe_model::{Config, StateOptions};
 use quant_kernels::{Isa, KvType};
 
@@ -13,8 +14,8 @@ use crate::{
     bench::BenchArgs, chat::ChatArgs, completions::CompletionsArgs, convert::ConvertArgs,
     detokenize::DetokenizeArgs, doctor::DoctorArgs, engine::usable_threads, error::Error,
     eval::EvalArgs, imatrix::ImatrixArgs, inspect::InspectArgs, logits::LogitsArgs,
-    perplexity::PerplexityArgs, quantize::QuantizeArgs, run::RunArgs, serve::ServeArgs,
-    tokenize::TokenizeArgs, trace::TraceArgs, verify::VerifyArgs,
+    perplexity::PerplexityArgs, plan::PlanArgs, quantize::QuantizeArgs, run::RunArgs,
+    serve::ServeArgs, tokenize::TokenizeArgs, trace::TraceArgs, verify::VerifyArgs,
 };
 
 /// Run Qwen3-MoE models on a CPU: fast, exact, and with a model built in.
@@ -46,6 +47,8 @@ pub(crate) enum Command {
     Detokenize(DetokenizeArgs),
     /// Show metadata and tensors of a GGUF file or a checkpoint of any architecture
     Inspect(InspectArgs),
+    /// Say whether a model fits here, what a token reads and how fast it can be
+    Plan(PlanArgs),
     /// Write the logits of a prompt to a safetensors file
     Logits(LogitsArgs),
     /// Measure how well a model foretells a text
@@ -137,6 +140,42 @@ pub(crate) struct QuietArgs {
     pub(crate) quiet: bool,
 }
 
+/// How to run a model, for the verbs that have a context.
+#[derive(Debug, Args)]
+pub(crate) struct EngineArgs {
+    #[command(flatten)]
+    pub(crate) context: ContextArgs,
+    #[command(flatten)]
+    pub(crate) cpu: CpuArgs,
+    #[command(flatten)]
+    pub(crate) quiet: QuietArgs,
+}
+
+/// In which form to say the result.
+#[derive(Clone, Copy, Debug, Args)]
+pub(crate) struct JsonArgs {
+    /// Print one JSON object
+    #[arg(long, env = "APR_JSON", value_parser = BoolishValueParser::new())]
+    pub(crate) json: bool,
+}
+
+/// How a long text is read, a window after the other.
+#[derive(Debug, Args)]
+pub(crate) struct WindowArgs {
+    /// Tokens of a window
+    #[arg(
+        short,
+        long,
+        value_name = "N",
+        env = "APR_CTX_SIZE",
+        default_value_t = 512
+    )]
+    pub(crate) ctx_size: usize,
+    /// The most windows to read [default: all]
+    #[arg(long, value_name = "N", env = "APR_CHUNKS")]
+    chunks: Option<usize>,
+}
+
 /// The most context that is taken without being asked for.
 const DEFAULT_CTX: usize = 8192;
 
@@ -146,17 +185,41 @@ impl ContextArgs {
         let n_ctx = match self.ctx_size {
             None => config.n_ctx.min(DEFAULT_CTX),
             Some(0) => config.n_ctx,
-            Some(n_ctx) if n_ctx <= config.n_ctx => n_ctx,
-            Some(n_ctx) => {
-                let message = format!(
-                    "--ctx-size {n_ctx}: the model was trained for {}",
-                    config.n_ctx
-                );
-                return Err(Error::usage(message));
-            }
+            Some(n_ctx) => within_trained(n_ctx, config)?,
         };
         Ok(self.cache.state_options(n_ctx))
     }
+}
+
+impl WindowArgs {
+    /// Returns the windows of a text, each beginning with `bos`, and how many there are.
+    pub(crate) fn of(
+        &self,
+        config: &Config,
+        bos: Option<u32>,
+        n_tokens: usize,
+    ) -> Result<(Windows, usize), Error> {
+        let windows = Windows {
+            n_ctx: within_trained(self.ctx_size, config)?,
+            limit: self.chunks,
+            bos,
+        };
+        match windows.count(n_tokens)? {
+            0 => Err(Error::usage("--chunks 0: expected at least one")),
+            n => Ok((windows, n)),
+        }
+    }
+}
+
+fn within_trained(n_ctx: usize, config: &Config) -> Result<usize, Error> {
+    if n_ctx <= config.n_ctx {
+        return Ok(n_ctx);
+    }
+    let message = format!(
+        "--ctx-size {n_ctx}: the model was trained for {}",
+        config.n_ctx
+    );
+    Err(Error::usage(message))
 }
 
 impl CacheArgs {
@@ -187,10 +250,19 @@ fn threads(text: &str) -> Result<NonZeroUsize, String> {
 
 /// Reads a size of batches that a state can be made for.
 fn batch_size(text: &str) -> Result<usize, String> {
-    const MOST: usize = 1 << 16;
+    count(text, 1 << 16)
+}
+
+/// Reads how many sequences are worked on at a time.
+pub(crate) fn n_parallel(text: &str) -> Result<usize, String> {
+    count(text, 256)
+}
+
+/// Reads a number of things, of which there are some and not more than `most`.
+pub(crate) fn count(text: &str, most: usize) -> Result<usize, String> {
     match text.parse() {
-        Ok(n) if (1..=MOST).contains(&n) => Ok(n),
-        _ => Err(format!("expected 1 to {MOST}")),
+        Ok(n) if (1..=most).contains(&n) => Ok(n),
+        _ => Err(format!("expected 1 to {most}")),
     }
 }
 

@@ -9,8 +9,7 @@
 //! many times; beside it stands the share of what the multipliers could do at the clock
 //! measured before.
 
-mod geometry;
-mod peak;
+mod held;
 mod phases;
 mod report;
 mod workload;
@@ -25,10 +24,12 @@ use crate::{
     interrupt::Interrupt,
     machine,
     output::Output,
+    peak,
+    reads::Reads,
 };
 
 use self::{
-    geometry::Reads,
+    held::Held,
     phases::Phases,
     report::{Report, Row},
     workload::{Test, Workload},
@@ -98,6 +99,9 @@ pub(crate) struct BenchArgs {
     /// Say after each row where its time went, step by step; JSON always says it
     #[arg(long, env = "APR_PHASES", value_parser = BoolishValueParser::new())]
     phases: bool,
+    /// Also draw the tokens of -n, free and held to a grammar in turns, to say what a mask costs
+    #[arg(long, env = "APR_HELD", value_parser = BoolishValueParser::new())]
+    held: bool,
     #[command(flatten)]
     cache: CacheArgs,
     #[command(flatten)]
@@ -119,6 +123,9 @@ enum Form {
 
 pub(crate) fn run(args: &BenchArgs) -> Result<(), Error> {
     let interrupt = Interrupt::install();
+    if args.held && args.output == Form::Csv {
+        return Err(Error::usage("--held has no rows in CSV"));
+    }
     let source = Source::open(&args.model)?;
     let mut engine = source.engine(&args.cpu, args.quiet)?;
     let wants_phases = args.phases || args.output == Form::Json;
@@ -139,7 +146,7 @@ pub(crate) fn run(args: &BenchArgs) -> Result<(), Error> {
     if args.output != Form::Json {
         output.write(report.header(args.output == Form::Csv).as_bytes())?;
     }
-    let (mut rows, mut where_time_goes) = (Vec::new(), Vec::new());
+    let (mut rows, mut lines_below) = (Vec::new(), Vec::new());
     for test in tests {
         let bench = Bench {
             args,
@@ -155,19 +162,31 @@ pub(crate) fn run(args: &BenchArgs) -> Result<(), Error> {
             Form::Md => {
                 output.line(&report.markdown(&row))?;
                 if let Some(seconds) = row.phases() {
-                    where_time_goes.push(format!("{test}: {}", phases::line(seconds)));
+                    lines_below.push(format!("{test}: {}", phases::line(seconds)));
                 }
             }
             Form::Csv => output.line(&report.csv(&row))?,
         }
     }
+    let held = held(args, &engine, &interrupt)?;
     if args.output == Form::Json {
-        output.json(&report.record(&rows))?;
+        output.json(&report.record(&rows, &held))?;
+    } else {
+        lines_below.extend(held.iter().map(Held::line));
     }
-    for line in where_time_goes {
+    for line in lines_below {
         output.line(&line)?;
     }
     Ok(())
+}
+
+/// Measures what a grammar costs, if that is asked for.
+fn held(args: &BenchArgs, engine: &Engine<'_>, interrupt: &Interrupt) -> Result<Vec<Held>, Error> {
+    let lengths = args.n_gen.iter().filter(|&&n_gen| args.held && n_gen > 0);
+    let at_depths = lengths.flat_map(|&n_gen| args.n_depth.iter().map(move |&d| (n_gen, d)));
+    at_depths
+        .map(|length| held::measure(engine, &args.cache, length, args.repetitions, interrupt))
+        .collect()
 }
 
 /// Lists the tests in the order of the flags.
@@ -235,12 +254,15 @@ impl Bench<'_> {
         // Before the stream, which may take a buffer of its own.
         let footprint = machine::footprint();
         let stream = bandwidth::of_model(&self.source.file, self.engine.cpu.n_threads());
-        let kv_bytes = self.reads.kv_bytes_per_position(&self.args.cache)?;
-        let n_bytes = self.reads.bytes(test, weight_bytes, kv_bytes);
+        let cache = &self.args.cache;
+        let kv_bytes = self
+            .reads
+            .kv_bytes_per_position(cache.cache_type_k, cache.cache_type_v)?;
+        let n_bytes = test.bytes(weight_bytes, kv_bytes);
         let n_positions = (test.n_seqs * test.n_tokens()) as u64;
         let row = Row::new(test, &seconds, n_bytes, stream)
             .with_footprint(footprint)
-            .with_products(self.reads.products(test), self.peak)
+            .with_products(test.products(self.reads), self.peak)
             .with_kv_bytes(kv_bytes * n_positions);
         Ok(row.with_phases(phases))
     }

@@ -16,13 +16,13 @@ use moe_model::{Outputs, StateOptions};
 use reply_parser::{Ending, Reply, ReplyEvent, ReplyParser};
 
 use crate::{
-    args::{ContextArgs, CpuArgs, ModelArgs, QuietArgs},
+    args::{EngineArgs, ModelArgs, QuietArgs},
     engine::{Engine, Source},
     error::Error,
     interrupt::Interrupt,
     output::Output,
     run,
-    sampling::{self, SamplingArgs},
+    sampling::{LengthArgs, SamplingArgs},
     terminal,
     timing::Stopwatch,
     units::count,
@@ -56,23 +56,10 @@ pub(crate) struct ChatArgs {
     /// Whether the model thinks before it answers [default: as its template has it]
     #[arg(long, value_name = "ON|OFF", env = "APR_THINK")]
     think: Option<Switch>,
-    /// The most tokens of an answer; -1 is no limit but the context
-    #[arg(
-        short,
-        long,
-        visible_alias = "max-tokens",
-        alias = "predict",
-        value_name = "N",
-        env = "APR_N_PREDICT"
-    )]
-    #[arg(default_value_t = -1, allow_negative_numbers = true, value_parser = sampling::n_predict)]
-    n_predict: i64,
     #[command(flatten)]
-    quiet: QuietArgs,
+    length: LengthArgs,
     #[command(flatten)]
-    context: ContextArgs,
-    #[command(flatten)]
-    cpu: CpuArgs,
+    with: EngineArgs,
     #[command(flatten)]
     sampling: SamplingArgs,
 }
@@ -98,25 +85,25 @@ struct Chat<'m> {
 pub(crate) fn run(args: &ChatArgs) -> Result<(), Error> {
     let interrupt = Interrupt::install();
     let source = Source::open(&args.model)?;
-    let engine = source.engine_at_once(&args.cpu, args.quiet)?;
+    let engine = source.engine_at_once(&args.with.cpu, args.with.quiet)?;
     let mut conversation = Conversation::new(&engine.tokenizer, args.system_prompt.as_deref())?;
     if let Some(think) = args.think {
         conversation.set_thinking(think == Switch::On);
     }
     let options = StateOptions {
-        batch_len: args.context.cache.batch_size.unwrap_or(BATCH_LEN),
-        ..args.context.state_options(engine.model.config())?
+        batch_len: args.with.context.cache.batch_size.unwrap_or(BATCH_LEN),
+        ..args.with.context.state_options(engine.model.config())?
     };
     let mut chat = Chat {
         sequence: engine.sequence(options, Outputs::Last)?,
         config: args
             .sampling
-            .generation(&engine, sampling::limit(args.n_predict), args.quiet)?,
+            .generation(&engine, args.length.limit(), args.with.quiet)?,
         engine: &engine,
         conversation,
         interrupt,
         output: Output::new(),
-        quiet: args.quiet,
+        quiet: args.with.quiet,
         has_colour: terminal::stderr_has_colour(),
     };
     let mut lines = Lines::new()?;

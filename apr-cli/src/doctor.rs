@@ -5,13 +5,13 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use clap::{Args, builder::BoolishValueParser};
+use clap::Args;
 use moe_model::{ModelFile, Prefetch};
 use quant_kernels::{Isa, KernelError};
 use serde::Serialize;
 
 use crate::{
-    args::CpuArgs,
+    args::{CpuArgs, JsonArgs},
     bandwidth,
     error::Error,
     machine::{self, Memory},
@@ -27,9 +27,8 @@ pub(crate) struct DoctorArgs {
     model: Option<PathBuf>,
     #[command(flatten)]
     cpu: CpuArgs,
-    /// Print one JSON object
-    #[arg(long, env = "APR_JSON", value_parser = BoolishValueParser::new())]
-    json: bool,
+    #[command(flatten)]
+    output: JsonArgs,
 }
 
 /// All findings.
@@ -55,7 +54,7 @@ struct Findings {
 pub(crate) fn run(args: &DoctorArgs) -> Result<(), Error> {
     let findings = examine(args)?;
     let mut output = Output::new();
-    if args.json {
+    if args.output.json {
         output.json(&findings)
     } else {
         output.write(findings.report().as_bytes())

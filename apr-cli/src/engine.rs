@@ -9,7 +9,7 @@ use std::{
 };
 
 use generate::Sequence;
-use moe_model::{Config, Contents, Model, ModelFile, Outputs, StateOptions, kv_bytes};
+use moe_model::{Contents, Model, ModelFile, Outputs, StateOptions};
 use quant_kernels::{Cpu, Isa};
 use tokenizer::{Tokenizer, TokenizerError};
 
@@ -17,9 +17,10 @@ use crate::{
     args::{CpuArgs, ModelArgs, QuietArgs},
     builtin,
     error::Error,
-    machine, pages,
+    pages,
+    room::Room,
     terminal::{self, one_line},
-    units::{self, plural},
+    units::plural,
 };
 
 /// An open model file, and the time at which opening began.
@@ -59,26 +60,7 @@ impl Engine<'_> {
         options: StateOptions,
         outputs: Outputs,
     ) -> Result<(), Error> {
-        let StateOptions {
-            n_ctx,
-            keys,
-            values,
-            batch_len,
-        } = options;
-        let config = self.model.config();
-        let batch_len = batch_len.min(n_ctx.saturating_mul(n_sequences));
-        let needed = kv_bytes(config, keys, values, n_ctx)? * n_sequences as u128
-            + batch_bytes(config, batch_len)
-            + logits_bytes(config, batch_len, n_sequences, outputs);
-        expect_room(needed, || {
-            let (contexts, flag) = match n_sequences {
-                1 => ("a context".to_owned(), "--ctx-size"),
-                n => (format!("{n} contexts"), "--parallel"),
-            };
-            format!(
-                "{contexts} of {n_ctx} tokens in batches of {batch_len}, see {flag} and --batch-size"
-            )
-        })
+        Room::needed(self.model.config(), n_sequences, options, outputs)?.check()
     }
 }
 
@@ -176,20 +158,6 @@ impl Source {
     }
 }
 
-/// Checks that memory has room for so many bytes, which are for `what`.
-pub(crate) fn expect_room(needed: u128, what: impl FnOnce() -> String) -> Result<(), Error> {
-    let available = machine::memory().map_or(u128::MAX, |m| u128::from(m.available));
-    if needed <= available {
-        return Ok(());
-    }
-    let bytes = |n| units::bytes(u64::try_from(n).unwrap_or(u64::MAX));
-    Err(Error::Memory {
-        what: what(),
-        needed: bytes(needed),
-        available: bytes(available),
-    })
-}
-
 /// Returns what is said of tensors that the model does not read.
 fn unused(model: &Model<'_>) -> Option<String> {
     let names = model.weights().unused();
@@ -210,27 +178,6 @@ fn tokenizer_of(contents: &Contents<'_>) -> Result<Tokenizer, TokenizerError> {
             Tokenizer::from_checkpoint(|name| checkpoint.document(name))
         }
     }
-}
-
-/// Returns what the buffers of a batch take in a layer, the small ones left out.
-const fn batch_bytes(config: &Config, n_tokens: usize) -> u128 {
-    let heads = config.qkv_len() + config.q_len();
-    let experts = config.n_expert + config.n_expert_used * config.n_ff_exp;
-    (config.n_embd + heads + experts) as u128 * n_tokens as u128 * size_of::<f32>() as u128
-}
-
-const fn logits_bytes(
-    config: &Config,
-    n_tokens: usize,
-    n_sequences: usize,
-    outputs: Outputs,
-) -> u128 {
-    let n_rows = match outputs {
-        Outputs::None => 0,
-        Outputs::Last => n_sequences,
-        Outputs::From(_) | Outputs::All => n_tokens,
-    };
-    n_rows as u128 * config.n_vocab as u128 * size_of::<f32>() as u128
 }
 
 /// Starts the threads.

@@ -12,7 +12,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use clap::{Args, builder::BoolishValueParser};
+use clap::Args;
 use generate::{Prefill, Sequence};
 use model_tools::{
     NewFile,
@@ -25,7 +25,7 @@ use tokenizer::SpecialTokens;
 
 use self::lines::{Line, Lines};
 use crate::{
-    args::{ContextArgs, CpuArgs, ModelArgs, QuietArgs},
+    args::{EngineArgs, JsonArgs, ModelArgs, QuietArgs},
     engine::{Engine, Source},
     error::Error,
     file_limit,
@@ -68,15 +68,10 @@ pub(crate) struct EvalArgs {
     /// Write what each item has come to into this file, a line of JSON each
     #[arg(long, value_name = "FILE", env = "APR_SAMPLES")]
     samples: Option<PathBuf>,
-    /// Print one JSON object
-    #[arg(long, env = "APR_JSON", value_parser = BoolishValueParser::new())]
-    json: bool,
     #[command(flatten)]
-    context: ContextArgs,
+    output: JsonArgs,
     #[command(flatten)]
-    cpu: CpuArgs,
-    #[command(flatten)]
-    quiet: QuietArgs,
+    with: EngineArgs,
 }
 
 const FORM: &str = r#"Items:
@@ -153,8 +148,8 @@ pub(crate) fn run(args: &EvalArgs) -> Result<(), Error> {
     }
     let lines = Lines::open(&args.file)?;
     let source = Source::open(&args.model)?;
-    let engine = source.engine_at_once(&args.cpu, args.quiet)?;
-    let options = args.context.state_options(engine.model.config())?;
+    let engine = source.engine_at_once(&args.with.cpu, args.with.quiet)?;
+    let options = args.with.context.state_options(engine.model.config())?;
     interrupt.end_in_order();
     let mut items = Items {
         lines,
@@ -169,15 +164,15 @@ pub(crate) fn run(args: &EvalArgs) -> Result<(), Error> {
     };
     let mut sequence = engine.sequence(options, Outputs::All)?;
     let mut samples = Samples::create(args, &source)?;
-    let answers = items.ask(&mut sequence, extent, &mut samples, args.quiet)?;
+    let answers = items.ask(&mut sequence, extent, &mut samples, args.with.quiet)?;
     samples.finish()?;
 
     let record = answers.record(source.name(), &items, extent.n_items, engine.load);
-    if !args.quiet.quiet {
+    if !args.with.quiet.quiet {
         terminal::say(record.timing_line());
     }
     let mut output = Output::new();
-    if args.json {
+    if args.output.json {
         output.json(&record)
     } else {
         output.text(&table::table(&record.results))

@@ -6,12 +6,11 @@
 use std::path::PathBuf;
 
 use clap::Args;
-use generate::Windows;
 use model_tools::{ImportanceSums, NewFile, Unseen};
 use moe_model::{ModelError, Outputs, State, forward_inputs};
 
 use crate::{
-    args::{CacheArgs, CpuArgs, ModelArgs, QuietArgs},
+    args::{CacheArgs, CpuArgs, ModelArgs, QuietArgs, WindowArgs},
     engine::{Engine, Source},
     error::Error,
     file_limit,
@@ -34,18 +33,8 @@ pub(crate) struct ImatrixArgs {
     /// GGUF file to write, for `apr quantize --imatrix`
     #[arg(short, long, value_name = "FILE", env = "APR_OUTPUT")]
     output: PathBuf,
-    /// Tokens of a window
-    #[arg(
-        short,
-        long,
-        value_name = "N",
-        env = "APR_CTX_SIZE",
-        default_value_t = 512
-    )]
-    ctx_size: usize,
-    /// The most windows to read [default: all]
-    #[arg(long, value_name = "N", env = "APR_CHUNKS")]
-    chunks: Option<usize>,
+    #[command(flatten)]
+    windows: WindowArgs,
     #[command(flatten)]
     cache: CacheArgs,
     #[command(flatten)]
@@ -61,14 +50,14 @@ pub(crate) fn run(args: &ImatrixArgs) -> Result<(), Error> {
     let source = Source::open(&args.model)?;
     let engine = source.engine(&args.cpu, args.quiet)?;
     let ids = args.special.encode(&engine.tokenizer, &text);
-    let n_windows = n_windows(args, &engine, ids.len())?;
+    let (_, n_windows) = args.windows.of(engine.model.config(), None, ids.len())?;
     let inputs = source.file.all_paths().chain(args.prompt.path());
     refuse_inputs(&args.output, inputs)?;
     interrupt.end_in_order();
     let out = NewFile::create(&args.output)?;
     let sums = read(args, &engine, &ids, n_windows, &interrupt)?;
     let [n_chunks, n_ctx] =
-        [n_windows, args.ctx_size].map(|n| u32::try_from(n).unwrap_or(u32::MAX));
+        [n_windows, args.windows.ctx_size].map(|n| u32::try_from(n).unwrap_or(u32::MAX));
     sums.write(out, &args.prompt.name(), n_chunks, n_ctx)
         .map_err(|error| Error::within(&args.output)(error.into()))?
         .finish()?;
@@ -81,30 +70,10 @@ pub(crate) fn run(args: &ImatrixArgs) -> Result<(), Error> {
             args.output.display(),
             sums.n_entries(),
             plural(n_windows, "chunk"),
-            args.ctx_size
+            args.windows.ctx_size
         ));
     }
     Ok(())
-}
-
-fn n_windows(args: &ImatrixArgs, engine: &Engine<'_>, n_tokens: usize) -> Result<usize, Error> {
-    let n_trained = engine.model.config().n_ctx;
-    if args.ctx_size > n_trained {
-        let message = format!(
-            "--ctx-size {}: the model was trained for {n_trained}",
-            args.ctx_size
-        );
-        return Err(Error::usage(message));
-    }
-    let windows = Windows {
-        n_ctx: args.ctx_size,
-        limit: args.chunks,
-        bos: None,
-    };
-    match windows.count(n_tokens)? {
-        0 => Err(Error::usage("--chunks 0: expected at least one")),
-        n => Ok(n),
-    }
 }
 
 /// Reads all windows, each with an empty cache.
@@ -115,7 +84,7 @@ fn read(
     n_windows: usize,
     interrupt: &Interrupt,
 ) -> Result<ImportanceSums, Error> {
-    let options = args.cache.state_options(args.ctx_size);
+    let options = args.cache.state_options(args.windows.ctx_size);
     engine.check_memory(1, options, Outputs::None)?;
     let mut state = State::new(&engine.model, options)?;
     let mut sums = ImportanceSums::new(engine.model.config().n_expert);
@@ -125,7 +94,7 @@ fn read(
         .filter(|_| engine.tokenizer.adds_bos());
     let template = "{wide_bar} {pos}/{len} chunks, {eta} left";
     let progress = Progress::new(n_windows as u64, template, args.quiet.quiet);
-    for (done, window) in (0..n_windows).zip(ids.chunks_exact(args.ctx_size)) {
+    for (done, window) in (0..n_windows).zip(ids.chunks_exact(args.windows.ctx_size)) {
         progress.set(done as u64);
         let mut window = window.to_vec();
         window[0] = bos.unwrap_or(window[0]);

@@ -30,6 +30,9 @@ mod timing;
 mod bandwidth;
 mod machine;
 mod pages;
+mod peak;
+mod reads;
+mod room;
 
 mod bench;
 mod chat;
@@ -42,6 +45,7 @@ mod imatrix;
 mod inspect;
 mod logits;
 mod perplexity;
+mod plan;
 mod quantize;
 mod run;
 mod serve;
@@ -115,6 +119,7 @@ fn dispatch(command: Command) -> Result<(), Error> {
         Command::Perplexity(args) => perplexity::run(&args),
         Command::Eval(args) => eval::run(&args),
         Command::Trace(args) => trace::run(&args),
+        Command::Plan(args) => plan::run(&args),
         Command::Bench(args) => bench::run(&args),
         Command::Imatrix(args) => imatrix::run(&args),
         Command::Convert(args) => convert::run(&args),

@@ -2,14 +2,14 @@
 
 use std::path::PathBuf;
 
-use clap::{Args, builder::BoolishValueParser};
-use generate::{Divergence, Perplexity, Scored, Windows};
+use clap::Args;
+use generate::{Divergence, Perplexity, Scored};
 use moe_model::Outputs;
 use serde::Serialize;
 
 use crate::{
-    args::{CacheArgs, CpuArgs, ModelArgs, QuietArgs},
-    engine::{Engine, Source},
+    args::{CacheArgs, CpuArgs, JsonArgs, ModelArgs, QuietArgs, WindowArgs},
+    engine::Source,
     error::Error,
     file_limit,
     input::{PromptArgs, SpecialArgs},
@@ -30,27 +30,16 @@ pub(crate) struct PerplexityArgs {
     prompt: PromptArgs,
     #[command(flatten)]
     special: SpecialArgs,
-    /// Tokens of a window
-    #[arg(
-        short,
-        long,
-        value_name = "N",
-        env = "APR_CTX_SIZE",
-        default_value_t = 512
-    )]
-    ctx_size: usize,
-    /// The most windows to score [default: all]
-    #[arg(long, value_name = "N", env = "APR_CHUNKS")]
-    chunks: Option<usize>,
+    #[command(flatten)]
+    windows: WindowArgs,
     /// Write the scored logits to this safetensors file
     #[arg(long, value_name = "FILE", env = "APR_SAVE_LOGITS")]
     save_logits: Option<PathBuf>,
     /// Also give the divergence from logits that another model has saved for the same text
     #[arg(long, value_name = "FILE", env = "APR_KL_DIVERGENCE_BASE")]
     kl_divergence_base: Option<PathBuf>,
-    /// Print one JSON object
-    #[arg(long, env = "APR_JSON", value_parser = BoolishValueParser::new())]
-    json: bool,
+    #[command(flatten)]
+    output: JsonArgs,
     #[command(flatten)]
     cache: CacheArgs,
     #[command(flatten)]
@@ -94,8 +83,13 @@ pub(crate) fn run(args: &PerplexityArgs) -> Result<(), Error> {
     let source = Source::open(&args.model)?;
     let engine = source.engine(&args.cpu, args.quiet)?;
     let ids = args.special.encode(&engine.tokenizer, &text);
-    let (windows, n_windows) = windows(args, &engine, ids.len())?;
-    let mut sequence = engine.sequence(args.cache.state_options(args.ctx_size), Outputs::All)?;
+    let tokenizer = &engine.tokenizer;
+    let bos = tokenizer.bos().filter(|_| tokenizer.adds_bos());
+    let (windows, n_windows) = args.windows.of(engine.model.config(), bos, ids.len())?;
+    let mut sequence = engine.sequence(
+        args.cache.state_options(args.windows.ctx_size),
+        Outputs::All,
+    )?;
     let mut measure = Measure::new(args, n_windows * windows.n_scored(), sequence.n_vocab())?;
 
     let template = "{wide_bar} {pos}/{len} chunks, {eta} left";
@@ -105,42 +99,13 @@ pub(crate) fn run(args: &PerplexityArgs) -> Result<(), Error> {
         measure.push(&scored)
     })?;
     drop(progress);
-    let record = measure.finish(source.name(), args.ctx_size, n_windows)?;
+    let record = measure.finish(source.name(), args.windows.ctx_size, n_windows)?;
     let mut output = Output::new();
-    if args.json {
+    if args.output.json {
         output.json(&record)
     } else {
         output.write(record.report().as_bytes())
     }
-}
-
-fn windows(
-    args: &PerplexityArgs,
-    engine: &Engine<'_>,
-    n_tokens: usize,
-) -> Result<(Windows, usize), Error> {
-    let n_trained = engine.model.config().n_ctx;
-    if args.ctx_size > n_trained {
-        let message = format!(
-            "--ctx-size {}: the model was trained for {n_trained}",
-            args.ctx_size
-        );
-        return Err(Error::usage(message));
-    }
-    let bos = engine
-        .tokenizer
-        .bos()
-        .filter(|_| engine.tokenizer.adds_bos());
-    let windows = Windows {
-        n_ctx: args.ctx_size,
-        limit: args.chunks,
-        bos,
-    };
-    let n_windows = windows.count(n_tokens)?;
-    if n_windows == 0 {
-        return Err(Error::usage("--chunks 0: expected at least one"));
-    }
-    Ok((windows, n_windows))
 }
 
 impl Measure {

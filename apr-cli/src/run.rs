@@ -6,7 +6,7 @@ use moe_model::Outputs;
 use serde::Serialize;
 
 use crate::{
-    args::{ContextArgs, CpuArgs, ModelArgs, QuietArgs},
+    args::{EngineArgs, ModelArgs, QuietArgs},
     engine::Source,
     error::Error,
     grammar::GrammarArgs,
@@ -14,7 +14,7 @@ use crate::{
     interrupt::Interrupt,
     output::Output,
     progress::Progress,
-    sampling::{self, SamplingArgs},
+    sampling::{LengthArgs, SamplingArgs},
     terminal,
     timing::{Stopwatch, Timing, TimingRecord},
 };
@@ -31,17 +31,8 @@ pub(crate) struct RunArgs {
     prompt: PromptArgs,
     #[command(flatten)]
     special: SpecialArgs,
-    /// The most tokens to generate; -1 is no limit but the context
-    #[arg(
-        short,
-        long,
-        visible_alias = "max-tokens",
-        alias = "predict",
-        value_name = "N",
-        env = "APR_N_PREDICT"
-    )]
-    #[arg(default_value_t = -1, allow_negative_numbers = true, value_parser = sampling::n_predict)]
-    n_predict: i64,
+    #[command(flatten)]
+    length: LengthArgs,
     /// Text that ends the continuation, and is no part of it; may be repeated
     #[arg(
         short,
@@ -61,11 +52,7 @@ pub(crate) struct RunArgs {
     #[arg(long, env = "APR_ROUTING", value_parser = BoolishValueParser::new())]
     routing: bool,
     #[command(flatten)]
-    quiet: QuietArgs,
-    #[command(flatten)]
-    context: ContextArgs,
-    #[command(flatten)]
-    cpu: CpuArgs,
+    with: EngineArgs,
     #[command(flatten)]
     sampling: SamplingArgs,
     #[command(flatten)]
@@ -112,20 +99,20 @@ pub(crate) fn run(args: &RunArgs) -> Result<(), Error> {
     }
     let prompt = args.prompt.text()?;
     let source = Source::open(&args.model)?;
-    let engine = source.engine_at_once(&args.cpu, args.quiet)?;
+    let engine = source.engine_at_once(&args.with.cpu, args.with.quiet)?;
     let ids = args.special.encode(&engine.tokenizer, &prompt);
     let config = args
         .sampling
-        .generation(&engine, sampling::limit(args.n_predict), args.quiet)?;
+        .generation(&engine, args.length.limit(), args.with.quiet)?;
     let guide = args.grammar.guide(&engine, &config.stop_tokens)?;
-    let options = args.context.state_options(engine.model.config())?;
+    let options = args.with.context.state_options(engine.model.config())?;
     let mut sequence = engine.sequence(options, Outputs::Last)?;
     if args.routing {
         sequence.keep_routing();
     }
 
     let mut watch = Stopwatch::start(engine.load);
-    prefill(&mut sequence, &ids, &interrupt, args.quiet, &mut watch)?;
+    prefill(&mut sequence, &ids, &interrupt, args.with.quiet, &mut watch)?;
     let text = TextConfig {
         stop_strings: args.reverse_prompt.clone(),
         show_control: false,
@@ -166,7 +153,7 @@ pub(crate) fn run(args: &RunArgs) -> Result<(), Error> {
     } else if output.is_terminal() {
         output.line("")?;
     }
-    if !args.quiet.quiet {
+    if !args.with.quiet.quiet {
         args.grammar.note_end(continuation.reason);
         report_end(continuation.reason, &timing, sequence.n_ctx());
     }

@@ -13,10 +13,31 @@ use tokenizer::{SpecialTokens, Tokenizer};
 
 use crate::{args::QuietArgs, engine::Engine, error::Error, terminal};
 
-pub(crate) use self::values::{limit, n_predict};
-
 /// Texts across which DRY sees no repetition, as in llama.cpp.
 const DRY_BREAKERS: [&str; 4] = ["\n", ":", "\"", "*"];
+
+/// How long a text may become.
+#[derive(Debug, Args)]
+pub(crate) struct LengthArgs {
+    /// The most tokens to generate; -1 is no limit but the context
+    #[arg(
+        short,
+        long,
+        visible_alias = "max-tokens",
+        alias = "predict",
+        value_name = "N",
+        env = "APR_N_PREDICT"
+    )]
+    #[arg(default_value_t = -1, allow_negative_numbers = true, value_parser = values::n_predict)]
+    n_predict: i64,
+}
+
+impl LengthArgs {
+    /// Returns the limit, if there is one.
+    pub(crate) fn limit(&self) -> Option<usize> {
+        usize::try_from(self.n_predict).ok()
+    }
+}
 
 /// How to draw tokens.
 #[derive(Debug, Args)]

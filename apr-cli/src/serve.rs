@@ -22,7 +22,7 @@ use generate::{DiskCacheOptions, Engine as BatchEngine, EngineOptions};
 use moe_model::{Outputs, StateOptions};
 
 use crate::{
-    args::{ContextArgs, CpuArgs, ModelArgs, QuietArgs},
+    args::{self, EngineArgs, ModelArgs},
     engine::{Engine, Source},
     error::Error,
     file_limit, heap, machine,
@@ -57,7 +57,7 @@ pub(crate) struct ServeArgs {
     port: u16,
     /// Requests that are worked on at a time, each with a context of its own (also -np)
     #[arg(long, value_name = "N", env = "APR_PARALLEL", default_value_t = 4)]
-    #[arg(value_parser = parallel)]
+    #[arg(value_parser = args::n_parallel)]
     parallel: usize,
     /// Requests that may wait; one more is told to come back later
     #[arg(long, value_name = "N", env = "APR_QUEUE", default_value_t = 64)]
@@ -87,11 +87,7 @@ pub(crate) struct ServeArgs {
     )]
     log_format: LogFormat,
     #[command(flatten)]
-    quiet: QuietArgs,
-    #[command(flatten)]
-    context: ContextArgs,
-    #[command(flatten)]
-    cpu: CpuArgs,
+    with: EngineArgs,
     #[command(flatten)]
     sampling: SamplingArgs,
 }
@@ -176,7 +172,7 @@ pub(crate) fn run(args: &ServeArgs) -> Result<(), Error> {
         action: "listened on",
         source,
     })?;
-    log::begin(args.log_format, args.quiet);
+    log::begin(args.log_format, args.with.quiet);
     file_limit::make_an_error();
     args.say_where(&listener);
     let server = Server::new(config);
@@ -195,7 +191,7 @@ pub(crate) fn run(args: &ServeArgs) -> Result<(), Error> {
 
 impl ServeArgs {
     fn config(&self) -> Result<Config, Error> {
-        let batch_len = self.context.cache.batch_size.unwrap_or(BATCH_LEN);
+        let batch_len = self.with.context.cache.batch_size.unwrap_or(BATCH_LEN);
         if batch_len < self.parallel {
             let message = format!(
                 "--batch-size: expected at least one token for each of {} requests, see \
@@ -237,13 +233,13 @@ impl ServeArgs {
     fn serve(&self, server: &Server) -> Result<(), Error> {
         let begin = Instant::now();
         let source = Source::open(&self.model)?;
-        let engine = source.engine(&self.cpu, self.quiet)?;
+        let engine = source.engine(&self.with.cpu, self.with.quiet)?;
         let state = StateOptions {
-            batch_len: self.context.cache.batch_size.unwrap_or(BATCH_LEN),
-            ..self.context.state_options(engine.model.config())?
+            batch_len: self.with.context.cache.batch_size.unwrap_or(BATCH_LEN),
+            ..self.with.context.state_options(engine.model.config())?
         };
         engine.check_memory(self.parallel, state, Outputs::Last)?;
-        let sampling = self.sampling.generation(&engine, None, self.quiet)?;
+        let sampling = self.sampling.generation(&engine, None, self.with.quiet)?;
         let fingerprint = Fingerprint::of(&source.file, engine.cpu.n_threads())?;
         let answers = fingerprint.of_answers(&state, &sampling.sampler);
         let facts = self.facts(&source, &engine, sampling.sampler, &answers);
@@ -262,7 +258,7 @@ impl ServeArgs {
         }
         let served = ServedModel::new(batches.handle(), Arc::clone(&tokenizer), facts)?;
         server.set_model(served);
-        if !self.quiet.quiet {
+        if !self.with.quiet.quiet {
             terminal::say(format_args!(
                 "ready after {:.1} s",
                 begin.elapsed().as_secs_f64()
@@ -326,19 +322,8 @@ fn name_of(file: &str) -> String {
     name.replace(' ', "-")
 }
 
-fn parallel(text: &str) -> Result<usize, String> {
-    count(text, 256)
-}
-
 fn queue(text: &str) -> Result<usize, String> {
-    count(text, 100_000)
-}
-
-fn count(text: &str, most: usize) -> Result<usize, String> {
-    match text.parse() {
-        Ok(n) if (1..=most).contains(&n) => Ok(n),
-        _ => Err(format!("expected 1 to {most}")),
-    }
+    args::count(text, 100_000)
 }
 
 fn seconds(text: &str) -> Result<u64, String> {

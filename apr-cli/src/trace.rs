@@ -17,13 +17,14 @@ use moe_model::{ModelError, Outputs, State, StateOptions, forward_observed};
 
 use self::record::{About, Record};
 use crate::{
-    args::{ContextArgs, CpuArgs, ModelArgs, QuietArgs},
-    engine::{Engine, Source, expect_room},
+    args::{EngineArgs, ModelArgs, QuietArgs},
+    engine::{Engine, Source},
     error::Error,
     input::{PromptArgs, SpecialArgs, refuse_inputs, refuse_same_file},
     interrupt::Interrupt,
     output::Output,
     progress::Progress,
+    room::expect_room,
     terminal,
     units::plural,
 };
@@ -52,11 +53,7 @@ pub(crate) struct TraceArgs {
     #[arg(long, value_name = "N", env = "APR_CHUNKS")]
     chunks: Option<usize>,
     #[command(flatten)]
-    context: ContextArgs,
-    #[command(flatten)]
-    cpu: CpuArgs,
-    #[command(flatten)]
-    quiet: QuietArgs,
+    with: EngineArgs,
 }
 
 /// A text in windows.
@@ -79,7 +76,7 @@ pub(crate) fn run(args: &TraceArgs) -> Result<(), Error> {
     let interrupt = Interrupt::install();
     let text = args.prompt.text()?;
     let source = Source::open(&args.model)?;
-    let engine = source.engine_at_once(&args.cpu, args.quiet)?;
+    let engine = source.engine_at_once(&args.with.cpu, args.with.quiet)?;
     let windows = Windows::of(args, &engine, &text)?;
     let config = engine.model.config();
     if args.png.is_some() {
@@ -90,7 +87,7 @@ pub(crate) fn run(args: &TraceArgs) -> Result<(), Error> {
     interrupt.end_in_order();
     let picture = |path| Picture::begin(path, args, &source);
     let (svg, png) = (picture(svg)?, picture(png)?);
-    if let Some(note) = windows.note().filter(|_| !args.quiet.quiet) {
+    if let Some(note) = windows.note().filter(|_| !args.with.quiet.quiet) {
         terminal::say(note);
     }
     let sums = read(args, &engine, &windows, &interrupt)?;
@@ -108,10 +105,10 @@ pub(crate) fn run(args: &TraceArgs) -> Result<(), Error> {
         subtitle: &record.subtitle(),
     };
     if let Some(svg) = svg {
-        svg.finish(map.svg().as_bytes(), &sums, args.quiet)?;
+        svg.finish(map.svg().as_bytes(), &sums, args.with.quiet)?;
     }
     if let Some(png) = png {
-        png.finish(&map.png()?, &sums, args.quiet)?;
+        png.finish(&map.png()?, &sums, args.with.quiet)?;
     }
     let mut output = Output::new();
     if args.json {
@@ -123,7 +120,7 @@ pub(crate) fn run(args: &TraceArgs) -> Result<(), Error> {
 
 impl Windows {
     fn of(args: &TraceArgs, engine: &Engine<'_>, text: &str) -> Result<Self, Error> {
-        let options = args.context.state_options(engine.model.config())?;
+        let options = args.with.context.state_options(engine.model.config())?;
         let tokenizer = &engine.tokenizer;
         let ids = args.special.encode(tokenizer, text);
         let bos = tokenizer.bos().filter(|_| tokenizer.adds_bos());
@@ -221,7 +218,7 @@ fn read(
     })?;
     let mut state = State::new(&engine.model, windows.options)?;
     let mut sums = RoutingSums::new(config);
-    let progress = Progress::tokens("trace", windows.n_tokens(), args.quiet.quiet);
+    let progress = Progress::tokens("trace", windows.n_tokens(), args.with.quiet.quiet);
     let mut n_before = 0;
     for window in &windows.windows {
         state.truncate(0);

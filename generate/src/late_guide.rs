@@ -7,7 +7,10 @@ use std::sync::Arc;
 
 use sampler::Grammar;
 
-use crate::{GenerateError, GrammarGuide, Guide, awaited::Awaited};
+use crate::{
+    GenerateError, GrammarGuide, Guide,
+    awaited::{Awaited, Where},
+};
 
 /// Holds to a grammar what follows a text, each time that it appears, and leaves everything else
 /// free: the call of a tool after `<tool_call>`.
@@ -16,9 +19,18 @@ use crate::{GenerateError, GrammarGuide, Guide, awaited::Awaited};
 /// end too. The text can end anywhere outside of it.
 #[derive(Debug)]
 pub struct LateGuide {
-    awaited: Vec<(Awaited, Arc<Grammar>)>,
+    awaited: Vec<Late>,
     /// The grammar at work; none while the text is free.
     at_work: Option<GrammarGuide>,
+}
+
+/// A text and the grammar that it begins.
+#[derive(Debug)]
+struct Late {
+    text: Awaited,
+    grammar: Arc<Grammar>,
+    /// The text is the beginning of what the grammar describes, and not what stands before it.
+    is_part: bool,
 }
 
 impl LateGuide {
@@ -29,14 +41,24 @@ impl LateGuide {
     /// If a text is empty.
     #[must_use]
     pub fn whenever(texts: Vec<(&str, Arc<Grammar>)>) -> Self {
-        let awaited = texts.into_iter().map(|(text, grammar)| {
-            let vocabulary = Arc::clone(grammar.vocabulary());
-            (Awaited::new(text, vocabulary), grammar)
-        });
+        let texts = texts.into_iter();
+        let awaited = texts.map(|(text, grammar)| Late::new(text, grammar, false));
         Self {
             awaited: awaited.collect(),
             at_work: None,
         }
+    }
+
+    /// Also begins a grammar where a text appears that is the beginning of what it describes, if
+    /// nothing but white space stands before it since the beginning or the end of a grammar: a
+    /// call without its tag.
+    ///
+    /// # Panics
+    /// If the text is empty.
+    #[must_use]
+    pub fn or_first(mut self, text: &str, grammar: Arc<Grammar>) -> Self {
+        self.awaited.push(Late::new(text, grammar, true));
+        self
     }
 
     /// Returns whether a grammar holds just now.
@@ -50,11 +72,14 @@ impl LateGuide {
         let ends = self
             .awaited
             .iter_mut()
-            .filter_map(|(awaited, grammar)| Some((awaited.advance(bytes)?, grammar)));
-        let Some((n_bytes, grammar)) = ends.min_by_key(|(n_bytes, _)| *n_bytes) else {
+            .filter_map(|late| Some((late.text.advance(bytes)?, late)));
+        let Some((n_bytes, late)) = ends.min_by_key(|(n_bytes, _)| *n_bytes) else {
             return Ok(());
         };
-        let mut guide = GrammarGuide::new(grammar);
+        let mut guide = GrammarGuide::new(&late.grammar);
+        if late.is_part {
+            guide.matcher().accept_bytes(late.text.text())?;
+        }
         if n_bytes < bytes.len() {
             guide.matcher().accept_bytes(&bytes[n_bytes..])?;
         }
@@ -68,7 +93,22 @@ impl LateGuide {
         let is_complete = |guide: &mut GrammarGuide| guide.matcher().is_complete();
         if self.at_work.as_mut().is_some_and(is_complete) {
             self.at_work = None;
-            self.awaited.iter_mut().for_each(|(it, _)| it.begin());
+            self.awaited.iter_mut().for_each(|late| late.text.begin());
+        }
+    }
+}
+
+impl Late {
+    fn new(text: &str, grammar: Arc<Grammar>, is_part: bool) -> Self {
+        let place = match is_part {
+            true => Where::First,
+            false => Where::Anywhere,
+        };
+        let vocabulary = Arc::clone(grammar.vocabulary());
+        Self {
+            text: Awaited::new(text, place, vocabulary),
+            grammar,
+            is_part,
         }
     }
 }
@@ -85,8 +125,8 @@ impl Guide for LateGuide {
         match &mut self.at_work {
             Some(guide) => guide.mask(logits)?,
             None => {
-                for (awaited, _) in &mut self.awaited {
-                    awaited.forbid_beyond(logits);
+                for late in &mut self.awaited {
+                    late.text.forbid_beyond(logits);
                 }
             }
         }

@@ -11,7 +11,7 @@ use sampler::{GrammarVocabulary, argmax};
 
 use crate::{
     GenerateError, Guide,
-    awaited::{Awaited, forbid},
+    awaited::{Awaited, Where, forbid},
 };
 
 /// How a thought stands in a reply.
@@ -56,7 +56,7 @@ impl ThoughtFirst {
     pub fn new(thought: Thought, vocabulary: Arc<GrammarVocabulary>, then: Box<dyn Guide>) -> Self {
         Self {
             place: thought.open.map_or(Place::Thought, Place::Start),
-            close: Awaited::new(&thought.close, Arc::clone(&vocabulary)),
+            close: Awaited::new(&thought.close, Where::Anywhere, Arc::clone(&vocabulary)),
             thought,
             vocabulary,
             then,

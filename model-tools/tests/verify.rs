@@ -52,6 +52,14 @@ fn stage(report: &Report, stage: Stage) -> &StageReport {
         .report
 }
 
+/// What a stage has found, and where.
+fn findings(report: &Report, of: Stage) -> Vec<(Severity, &str)> {
+    let findings = stage(report, of).findings.iter();
+    findings
+        .map(|finding| (finding.severity, finding.place.as_str()))
+        .collect()
+}
+
 /// Asserts that one stage fails, and returns its errors.
 fn errors(report: &Report, failed: Stage) -> String {
     assert_eq!(report.verdict, Verdict::Failed, "{}", report.to_table(100));
@@ -300,11 +308,7 @@ fn unknown_keys_and_tensors_are_named() {
         .unwrap();
     data.push(&[0; 4]);
     let report = report(header.to_bytes(&data).unwrap());
-    let found: Vec<_> = stage(&report, Stage::File)
-        .findings
-        .iter()
-        .map(|finding| (finding.severity, finding.place.as_str()))
-        .collect();
+    let found = findings(&report, Stage::File);
     let expected = [
         (Severity::Warning, "qwen3moe.attention.sinks"),
         (Severity::Note, "my.key"),
@@ -349,11 +353,7 @@ fn unknown_fields_and_tensors_of_a_checkpoint_are_named() {
         ..options()
     };
     let report = verify_path(&folder, &quick, &mut Silent).unwrap();
-    let found: Vec<_> = stage(&report, Stage::File)
-        .findings
-        .iter()
-        .map(|finding| (finding.severity, finding.place.as_str()))
-        .collect();
+    let found = findings(&report, Stage::File);
     let expected = [
         (Severity::Warning, "config.json, `num_sinks`"),
         (Severity::Warning, "model.sinks"),

@@ -10,8 +10,10 @@
 //! `json.dumps` writes it and as models have read it: no model can run away in blanks, and most
 //! of an object is forced.
 
+mod calendar;
 mod compile;
 mod gbnf;
+mod kept;
 mod matcher;
 mod schema;
 mod template;
@@ -27,9 +29,10 @@ use std::{
     sync::{Arc, Mutex, PoisonError},
 };
 
-use llguidance::{Matcher, api::TopLevelGrammar};
+use llguidance::api::TopLevelGrammar;
 use serde_json::{Value, json};
 
+use self::kept::Fresh;
 use crate::SamplerError;
 
 pub use matcher::{GrammarMatcher, Next, TokenMask};
@@ -58,7 +61,7 @@ pub enum GrammarSource {
 /// A grammar, compiled for one vocabulary.
 pub struct Grammar {
     /// As it is before the first token.
-    fresh: Mutex<Matcher>,
+    fresh: Fresh,
     vocabulary: Arc<GrammarVocabulary>,
 }
 
@@ -70,7 +73,8 @@ impl fmt::Debug for Grammar {
 
 impl Grammar {
     /// Compiles a grammar. It takes less than a second whatever the source, and most take a few
-    /// milliseconds; the first of a vocabulary has to wait for the vocabulary's own tables.
+    /// milliseconds; the first of a vocabulary has to wait for the vocabulary's own tables. The
+    /// vocabulary keeps those that were asked for last, as far as they are small.
     ///
     /// # Errors
     /// [`SamplerError::GrammarFeature`] names what a schema asks for and cannot get,
@@ -81,11 +85,27 @@ impl Grammar {
         vocabulary: &Arc<GrammarVocabulary>,
     ) -> Result<Arc<Self>, SamplerError> {
         let grammar = source.to_llguidance()?;
-        let fresh = compile::within_limits(grammar, vocabulary, source.form())?;
+        let fresh = Self::fresh(grammar, vocabulary, source.form())?;
         Ok(Arc::new(Self {
-            fresh: Mutex::new(fresh),
+            fresh,
             vocabulary: Arc::clone(vocabulary),
         }))
+    }
+
+    fn fresh(
+        grammar: TopLevelGrammar,
+        vocabulary: &Arc<GrammarVocabulary>,
+        form: &'static str,
+    ) -> Result<Fresh, SamplerError> {
+        let written = serde_json::to_string(&grammar);
+        let written = written.map_err(|error| invalid(form, error.to_string()))?;
+        if let Some(fresh) = vocabulary.kept().find(&written) {
+            return Ok(fresh);
+        }
+        let (fresh, n_bytes) = compile::within_limits(grammar, vocabulary, form)?;
+        let fresh = Arc::new(Mutex::new(fresh));
+        vocabulary.kept().keep(written, &fresh, n_bytes);
+        Ok(fresh)
     }
 
     /// Begins a text.
@@ -229,6 +249,20 @@ mod tests {
     }
 
     #[test]
+    fn what_was_compiled_before_is_shared_and_its_texts_are_not() {
+        let source = GrammarSource::Regex("shared|apart".to_owned());
+        let first = compiled(&source);
+        let again = compiled(&source);
+        assert!(Arc::ptr_eq(&first.fresh, &again.fresh));
+        let other = compiled(&GrammarSource::Regex("shared|apart!".to_owned()));
+        assert!(!Arc::ptr_eq(&first.fresh, &other.fresh));
+        let mut one = first.matcher();
+        one.accept(u32::from(b's')).unwrap();
+        assert!(again.matcher().accept(u32::from(b'a')).is_ok());
+        assert!(one.accept(u32::from(b'a')).is_err());
+    }
+
+    #[test]
     fn every_form_of_source_is_matched() {
         let cases = [
             (GrammarSource::Regex(r"\d{2}/x?".to_owned()), "12/", "1/"),
@@ -346,6 +380,65 @@ mod tests {
                 next => matches!(next, Next::End),
             };
             assert_eq!(ends, may_end, "{text}");
+        }
+    }
+
+    #[test]
+    fn dates_and_times_are_those_of_the_calendar() {
+        let date = json!({"type": "string", "format": "date"});
+        let cases = [
+            (date.clone(), "2024-02-29", true),
+            (date.clone(), "2000-02-29", true),
+            (date.clone(), "2023-12-31", true),
+            (date.clone(), "2023-02-28", true),
+            (date.clone(), "2023-02-29", false),
+            (date.clone(), "1900-02-29", false),
+            (date.clone(), "2024-02-30", false),
+            (date.clone(), "2024-04-31", false),
+            (date, "0000-01-01", false),
+            (
+                json!({"format": "date-time", "type": "string"}),
+                "1996-02-29T23:59:59.5Z",
+                true,
+            ),
+            (
+                json!({"format": "date-time", "type": "string"}),
+                "1997-02-29T23:59:59Z",
+                false,
+            ),
+            (
+                json!({"format": "time", "type": "string"}),
+                "23:59:59+01:00",
+                true,
+            ),
+            (
+                json!({"format": "time", "type": "string"}),
+                "23:59:60Z",
+                false,
+            ),
+            (
+                json!({"type": "string", "format": "date", "pattern": "^2"}),
+                "2024-02-29",
+                true,
+            ),
+            (
+                json!({"type": "string", "format": "date", "pattern": "^2"}),
+                "2023-02-29",
+                false,
+            ),
+            (
+                json!({"type": "string", "format": "date", "pattern": "^2"}),
+                "1996-02-29",
+                false,
+            ),
+        ];
+        for (format, text, is_one) in cases {
+            let day = schema(json!({
+                "properties": {"const": format}, "required": ["const"],
+                "additionalProperties": false, "type": "object",
+            }));
+            let text = format!("{{\"const\": \"{text}\"}}");
+            assert_eq!(accepts(&compiled(&day), &text), is_one, "{text} {format}");
         }
     }
 

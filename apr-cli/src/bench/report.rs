@@ -3,7 +3,7 @@
 use serde::Serialize;
 use serde_json::{Value, json};
 
-use super::{phases::Seconds, workload::Test};
+use super::{held::Held, phases::Seconds, workload::Test};
 use crate::{
     machine::Footprint,
     units::{bytes, count},
@@ -211,12 +211,13 @@ impl Report {
     }
 
     /// The JSON object.
-    pub(super) fn record(&self, rows: &[Row]) -> Value {
-        json!({ "engine": self, "rows": rows })
+    pub(super) fn record(&self, rows: &[Row], held: &[Held]) -> Value {
+        json!({ "engine": self, "rows": rows, "held": held })
     }
 }
 
-fn median(sorted: &[f64]) -> f64 {
+/// Returns the middle of sorted numbers, of which there is at least one.
+pub(super) fn median(sorted: &[f64]) -> f64 {
     let middle = sorted.len() / 2;
     if sorted.len().is_multiple_of(2) {
         f64::midpoint(sorted[middle - 1], sorted[middle])

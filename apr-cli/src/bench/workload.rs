@@ -11,8 +11,12 @@ use moe_model::{
     KvCache, LayerView, ModelError, Outputs, Span, StateOptions, Workspace, forward_batch,
 };
 
-use super::geometry::{Meter, Reads};
-use crate::{engine::Engine, error::Error};
+use crate::{
+    args,
+    engine::Engine,
+    error::Error,
+    reads::{Meter, Reads},
+};
 
 /// What is timed, of `n_seqs` sequences together: `n_prompt` tokens of each at once, then
 /// `n_gen` of each one by one, after `depth` others.
@@ -35,6 +39,24 @@ impl Test {
     /// Tokens of all sequences that are timed.
     pub(super) const fn n_timed(self) -> usize {
         self.n_seqs * (self.n_prompt + self.n_gen)
+    }
+
+    /// Returns its products with weights, if it is one prompt.
+    pub(super) fn products(self, reads: &Reads) -> Option<u64> {
+        let is_prompt = self.n_prompt > 0 && self.n_gen == 0;
+        is_prompt.then(|| self.n_seqs as u64 * reads.products(self.n_prompt))
+    }
+
+    /// Returns what it reads in all, if it only decodes; a prompt reuses what it reads.
+    /// `weight_bytes` are those of its passes.
+    pub(super) fn bytes(self, weight_bytes: u64, kv_bytes_per_position: u64) -> Option<u64> {
+        if self.n_prompt > 0 {
+            return None;
+        }
+        let n_gen = self.n_gen as u64;
+        // Token i sees depth + i + 1 positions.
+        let n_positions = n_gen * self.depth as u64 + n_gen * (n_gen + 1) / 2;
+        Some(weight_bytes + self.n_seqs as u64 * n_positions * kv_bytes_per_position)
     }
 }
 
@@ -185,7 +207,7 @@ impl<'m> Workload<'m> {
 }
 
 /// The same ids each time: a multiplicative congruential generator's upper bits.
-fn random_ids(n_vocab: usize) -> impl Iterator<Item = u32> {
+pub(super) fn random_ids(n_vocab: usize) -> impl Iterator<Item = u32> {
     let mut state = 0x2545_f491_4f6c_dd1d_u64;
     std::iter::repeat_with(move || {
         state = state.wrapping_mul(0x5851_f42d_4c95_7f2d).wrapping_add(1);
@@ -206,11 +228,7 @@ pub(super) fn pair(text: &str) -> Result<(usize, usize), String> {
 
 /// Reads how many sequences go on together.
 pub(super) fn n_sequences(text: &str) -> Result<usize, String> {
-    const MOST: usize = 1024;
-    match text.parse() {
-        Ok(n) if (1..=MOST).contains(&n) => Ok(n),
-        _ => Err(format!("expected 1 to {MOST}")),
-    }
+    args::count(text, 1024)
 }
 
 #[cfg(test)]

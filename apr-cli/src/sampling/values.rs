@@ -58,18 +58,13 @@ pub(super) fn logit_bias(text: &str) -> Result<(u32, f32), String> {
     }
 }
 
-/// Reads the most tokens to generate; `None` is no limit, written -1 or, as in llama.cpp for
+/// Reads the most tokens to generate; no limit is written -1 or, as in llama.cpp for
 /// "until the context is full", -2.
 pub(crate) fn n_predict(text: &str) -> Result<i64, String> {
     match text.parse::<i64>() {
         Ok(n) if n >= -2 => Ok(n),
         _ => Err("expected a number of tokens, or -1 for no limit".to_owned()),
     }
-}
-
-/// Returns the limit that [`n_predict`] has read.
-pub(crate) fn limit(n_predict: i64) -> Option<usize> {
-    usize::try_from(n_predict).ok()
 }
 
 #[cfg(test)]
@@ -112,8 +107,8 @@ mod tests {
 
     #[test]
     fn negative_lengths_are_no_limit() {
-        assert_eq!(limit(n_predict("-1").unwrap()), None);
-        assert_eq!(limit(n_predict("0").unwrap()), Some(0));
+        assert_eq!(n_predict("-1"), Ok(-1));
+        assert_eq!(n_predict("0"), Ok(0));
         assert!(n_predict("-3").is_err());
     }
 }

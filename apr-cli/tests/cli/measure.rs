@@ -113,6 +113,34 @@ fn a_bench_has_a_row_for_each_test_in_each_form() {
 }
 
 #[test]
+fn a_bench_says_what_a_grammar_costs() {
+    let base = [
+        "bench", "-q", "-p", "0", "-n", "6", "-d", "0,3", "-r", "2", "--held", "-o",
+    ];
+    let record = json(&[&base[..], &["json"]].concat());
+    let held = record["held"].as_array().unwrap();
+    assert_eq!(held.len(), 2, "{record}");
+    for (held, depth) in held.iter().zip([0, 3]) {
+        assert_eq!(
+            (&held["n_gen"], &held["n_depth"]),
+            (&6.into(), &depth.into())
+        );
+        let number = |name: &str| held[name].as_f64().unwrap();
+        let (free, bound) = (number("free_tok_s"), number("held_tok_s"));
+        assert!((number("held_percent") - 100.0 * bound / free).abs() < 1e-6);
+        assert_eq!(held["held_seconds"].as_array().unwrap().len(), 2);
+    }
+    let output = done(&[&base[..], &["md"]].concat());
+    assert!(
+        stdout(&output).contains("tg6 @ d3, tokens drawn: "),
+        "{}",
+        stdout(&output)
+    );
+    let output = done(&[&base[..], &["csv"]].concat());
+    assert_eq!(output.status.code(), Some(2), "{}", stderr(&output));
+}
+
+#[test]
 fn a_bench_of_several_sequences_counts_all_their_tokens() {
     let record = json(&[
         "bench", "-q", "-p", "0", "-n", "4", "-d", "6", "-np", "1,3", "-pg", "5,2", "-b", "8",
@@ -162,6 +190,35 @@ fn a_bench_of_no_sequences_or_too_many_is_refused() {
             "{}",
             stderr(&output)
         );
+    }
+}
+
+#[test]
+fn a_plan_counts_what_a_model_takes_and_reads() {
+    let plan = json(&["plan", "--json", "-t", "1", "-c", "100", "-np", "3"]);
+    let number = |name: &str| plan[name].as_u64().unwrap();
+    let (kv, own) = (number("kv_bytes"), number("own_bytes"));
+    assert_eq!(own, kv + number("batch_bytes") + number("logits_bytes"));
+    assert_eq!(number("total_bytes"), own + number("file_bytes"));
+    assert_eq!(number("logits_bytes"), 3 * 4 * 2048);
+    assert!(kv >= 3 * 100 * number("kv_bytes_per_token"));
+    assert_eq!(plan["fit"], "fits");
+    let table = plan["kv_cache"].as_array().unwrap();
+    assert_eq!(table[0]["n_ctx"], 100);
+    assert_eq!(table[0]["f16"].as_u64(), Some(kv / 3));
+    let rate = |name: &str| plan[name].as_f64().unwrap();
+    let bound = rate("stream_gb_s") * 1e9 / rate("weight_bytes_per_token");
+    assert!((rate("tok_s_first") / bound - 1.0).abs() < 1e-6);
+    assert!(rate("tok_s_last") < rate("tok_s_first"));
+
+    let bench = json(&["bench", "-q", "-p", "0", "-n", "1", "-r", "1", "-o", "json"]);
+    let reads = &bench["engine"]["weight_bytes_per_token"];
+    assert_eq!(&plan["weight_bytes_per_token"], reads);
+    let half = json(&["plan", "--json", "-c", "100", "-np", "3", "-ctk", "q8_0"]);
+    assert!(half["kv_bytes"].as_u64().unwrap() < kv);
+    let report = done(&["plan", "-c", "100"]);
+    for row in ["verdict", "fits", "a token reads", "at most", "q8_0"] {
+        assert!(stdout(&report).contains(row), "{}", stdout(&report));
     }
 }
 

@@ -43,6 +43,19 @@ pub(super) fn openings(
     Ok(openings)
 }
 
+/// Returns what a call is that lacks its tag, and the texts that it begins with, after which it
+/// is one; nothing for a form that has no such calls.
+pub(super) fn untagged(
+    form: CallForm,
+    tools: &[(Callable<'_>, Closeness)],
+) -> Option<(Vec<String>, GrammarPart)> {
+    if form != CallForm::Hermes {
+        return None;
+    }
+    let beginnings = tools.iter().map(|(callable, _)| beginning(callable));
+    Some((beginnings.collect(), objects("", tools)))
+}
+
 /// Returns a reply that is nothing but calls: one, or as many as the model likes.
 pub(super) fn calls(
     form: CallForm,
@@ -71,17 +84,26 @@ fn behind_tag(
         parts.extend(behind_function(tools)?);
         return Ok(parts);
     }
+    Ok(vec![objects("\n", tools), text(CLOSE)])
+}
+
+/// Returns calls as objects, each behind a text.
+fn objects(before: &str, tools: &[(Callable<'_>, Closeness)]) -> GrammarPart {
     let call = |(callable, closeness): &(Callable<'_>, Closeness)| {
-        let name = Value::from(callable.tool.name.as_str());
         let arguments = arguments(callable.tool.parameters.as_ref(), *closeness);
         vec![
-            text(&format!("\n{{\"name\": {name}, \"arguments\": ")),
+            text(&(before.to_owned() + &beginning(callable))),
             GrammarPart::Schema(arguments),
             text("}"),
         ]
     };
-    let options = tools.iter().map(call).collect();
-    Ok(vec![GrammarPart::OneOf(options), text(CLOSE)])
+    GrammarPart::OneOf(tools.iter().map(call).collect())
+}
+
+/// Returns what a call has before its arguments.
+fn beginning(callable: &Callable<'_>) -> String {
+    let name = Value::from(callable.tool.name.as_str());
+    format!("{{\"name\": {name}, \"arguments\": ")
 }
 
 /// Returns what follows the beginning of a function's tag.

@@ -40,7 +40,16 @@ enum Rule {
     /// The whole answer is of a form.
     Answer(Arc<Grammar>),
     /// What follows each of these texts is.
-    Calls(Vec<(&'static str, Arc<Grammar>)>),
+    Calls(Calls),
+}
+
+/// Calls that may come or not.
+#[derive(Debug)]
+struct Calls {
+    /// What follows texts.
+    behind: Vec<(&'static str, Arc<Grammar>)>,
+    /// What begins with texts, where nothing was said before.
+    untagged: Option<(Vec<String>, Arc<Grammar>)>,
 }
 
 impl Held {
@@ -96,14 +105,8 @@ impl Held {
             return Ok(Rule::Answer(grammar).into());
         }
         let Some(answer) = &settings.form else {
-            let openings = settled(&callable, model, |held| {
-                let openings = call_grammar::openings(form, held)?.into_iter();
-                let compiled = openings.map(|(text, parts)| {
-                    Ok((text, compile(&GrammarSource::Template(parts), model)?))
-                });
-                compiled.collect()
-            })?;
-            return Ok(Rule::Calls(openings).into());
+            let calls = settled(&callable, model, |held| Calls::compile(form, held, model))?;
+            return Ok(Rule::Calls(calls).into());
         };
         check_end(settings, &answer.param, model)?;
         let schema = match &answer.source {
@@ -129,11 +132,7 @@ impl Held {
         let guide: Box<dyn Guide> = match &self.rule {
             Rule::Free => return None,
             Rule::Answer(grammar) => Box::new(GrammarGuide::new(grammar)),
-            Rule::Calls(calls) => {
-                let calls = calls.iter();
-                let calls = calls.map(|(text, grammar)| (*text, Arc::clone(grammar)));
-                Box::new(LateGuide::whenever(calls.collect()))
-            }
+            Rule::Calls(calls) => Box::new(calls.guide()),
         };
         Some(match &self.thought {
             Some(thought) => {
@@ -142,6 +141,36 @@ impl Held {
             }
             None => guide,
         })
+    }
+}
+
+impl Calls {
+    fn compile(
+        form: CallForm,
+        tools: &[(Callable<'_>, Closeness)],
+        model: &ServedModel,
+    ) -> Result<Self, SamplerError> {
+        let compiled = |parts| compile(&GrammarSource::Template(parts), model);
+        let openings = call_grammar::openings(form, tools)?.into_iter();
+        let behind = openings.map(|(text, parts)| Ok((text, compiled(parts)?)));
+        let untagged = call_grammar::untagged(form, tools);
+        let untagged = untagged.map(|(texts, call)| Ok((texts, compiled(vec![call])?)));
+        Ok(Self {
+            behind: behind.collect::<Result<_, _>>()?,
+            untagged: untagged.transpose()?,
+        })
+    }
+
+    fn guide(&self) -> LateGuide {
+        let behind = self.behind.iter();
+        let behind = behind.map(|(text, grammar)| (*text, Arc::clone(grammar)));
+        let mut guide = LateGuide::whenever(behind.collect());
+        if let Some((texts, grammar)) = &self.untagged {
+            for text in texts {
+                guide = guide.or_first(text, Arc::clone(grammar));
+            }
+        }
+        guide
     }
 }
 

@@ -373,6 +373,46 @@ fn a_grammar_recurs_whenever_its_text_appears() {
 }
 
 #[test]
+fn a_call_without_its_tag_is_held_to_once_it_is_one_and_where_nothing_was_said() {
+    let call = GrammarSource::Template(vec![
+        GrammarPart::Text("{\"name\": \"f\", \"arguments\": ".to_owned()),
+        GrammarPart::Schema(json!({"const": 7})),
+        GrammarPart::Text("}".to_owned()),
+    ]);
+    let call = compile(&call);
+    let guide = || {
+        let tagged = LateGuide::whenever(vec![("<call>", schema(&json!({"const": 1})))]);
+        tagged.or_first("{\"name\": \"f\", \"arguments\": ", Arc::clone(&call))
+    };
+    let begun = |guide: &mut LateGuide, text: &str| {
+        for byte in text.bytes() {
+            guide.accept(0, &[byte]).unwrap();
+        }
+        guide.is_at_work()
+    };
+    let text = "\n {\"name\": \"f\", \"arguments\": ";
+    for at in 0..text.len() {
+        assert!(!begun(&mut guide(), &text[..at]));
+    }
+    let mut held = guide();
+    assert!(begun(&mut held, text));
+    let forced = held.forced().unwrap();
+    let bytes = forced
+        .iter()
+        .flat_map(|&id| TOKENIZER.token_bytes(id).unwrap());
+    assert_eq!(bytes.copied().collect::<Vec<_>>(), b"7}");
+    for id in forced {
+        held.accept(id, TOKENIZER.token_bytes(id).unwrap()).unwrap();
+    }
+    assert!(!held.is_at_work());
+    // Behind a call there may be another, behind words there is none.
+    assert!(begun(&mut held, text));
+    for words in ["So: ", "{", "{\"name\": \"g\", "] {
+        assert!(!begun(&mut guide(), &(words.to_owned() + text)), "{words}");
+    }
+}
+
+#[test]
 fn a_token_that_may_not_come_fails_its_request_alone() {
     let grammar = schema(&json!({"type": "boolean"}));
     let wrong: Box<dyn Guide> = Box::new(AllGuides::new(vec![

@@ -5,6 +5,7 @@
 //! a stack that its recursion cannot fill, and who waits for it waits less than a second.
 
 use std::{
+    panic::AssertUnwindSafe,
     sync::mpsc::{RecvTimeoutError, sync_channel},
     sync::{Arc, Condvar, Mutex, PoisonError},
     thread,
@@ -12,8 +13,9 @@ use std::{
 };
 
 use llguidance::{
-    Matcher,
-    api::{ParserLimits, TopLevelGrammar},
+    Matcher, ParserFactory,
+    api::{GrammarInit, ParserLimits, TopLevelGrammar},
+    panic_utils::catch_unwind,
 };
 
 use super::{GrammarVocabulary, Next, invalid, matcher::find_next};
@@ -49,24 +51,25 @@ pub(super) fn limits() -> ParserLimits {
     }
 }
 
-/// Makes what matches a text from its beginning.
+/// Makes what matches a text from its beginning, and says about how many bytes it takes.
 pub(super) fn within_limits(
     grammar: TopLevelGrammar,
     vocabulary: &Arc<GrammarVocabulary>,
     form: &'static str,
-) -> Result<Matcher, SamplerError> {
+) -> Result<(Matcher, usize), SamplerError> {
     // The tables of a vocabulary are made once and no grammar's fault.
     vocabulary.factory()?;
     let vocabulary = Arc::clone(vocabulary);
     let (result, compiled) = sync_channel(1);
     let work = move || {
         let _place = Place::take();
-        let parser = match vocabulary.factory() {
-            Ok(factory) => factory.create_parser(grammar),
+        let (matcher, n_bytes) = match vocabulary.factory() {
+            Ok(factory) => matcher(grammar, factory),
             Err(error) => return drop(result.send(Err(error))),
         };
         // A parser that nobody waits for is dropped here.
-        drop(result.send(check(Matcher::new(parser), form)));
+        let checked = check(matcher, form);
+        drop(result.send(checked.map(|matcher| (matcher, n_bytes))));
     };
     let thread = thread::Builder::new()
         .name("apr-grammar-compile".to_owned())
@@ -83,6 +86,24 @@ pub(super) fn within_limits(
         }),
         Err(RecvTimeoutError::Disconnected) => Err(invalid(form, "its compiler broke off")),
     }
+}
+
+/// Makes a matcher, in which an error may be, and says about how many bytes it takes.
+fn matcher(grammar: TopLevelGrammar, factory: &ParserFactory) -> (Matcher, usize) {
+    /// Of a symbol with its rules, before those that can be left out are.
+    const SYMBOL_BYTES: usize = 512;
+    let env = Some(factory.tok_env().clone());
+    let mut n_bytes = 0;
+    let read = GrammarInit::Serialized(grammar);
+    let read = catch_unwind(AssertUnwindSafe(|| read.to_internal(env, limits())));
+    let parser = read.and_then(|(grammar, lexemes)| {
+        n_bytes = grammar.num_symbols() * SYMBOL_BYTES;
+        factory.create_parser_from_init_default(GrammarInit::Internal(grammar, lexemes))
+    });
+    if let Ok(parser) = &parser {
+        n_bytes += parser.parser.lexer_stats().num_bytes;
+    }
+    (Matcher::new(parser), n_bytes)
 }
 
 /// Checks that there is a grammar and that a text can go along it. The first steps are the

@@ -9,7 +9,7 @@ use std::collections::BTreeSet;
 
 use serde_json::{Map, Value, json};
 
-use super::{invalid, within, written_out};
+use super::{calendar, invalid, within, written_out};
 use crate::SamplerError;
 
 const FORM: &str = "JSON schema";
@@ -60,7 +60,7 @@ const OF_ONE: [&str; 3] = ["additionalItems", "additionalProperties", "items"];
 /// Keywords whose value is a list of schemas.
 const OF_MANY: [&str; 5] = ["allOf", "anyOf", "oneOf", "prefixItems", "items"];
 /// Keywords whose value has schemas under names.
-const OF_NAMED: [&str; 4] = ["$defs", "definitions", "patternProperties", "properties"];
+pub(super) const OF_NAMED: [&str; 4] = ["$defs", "definitions", "patternProperties", "properties"];
 /// Keywords that count.
 const COUNTS: [&str; 6] = [
     "maxItems",
@@ -84,7 +84,9 @@ pub(super) fn prepare(schema: &Value) -> Result<Value, SamplerError> {
     };
     check(&Value::Object(root.clone()), "#", true)?;
     root.insert("x-guidance".to_owned(), writing());
-    Ok(Value::Object(root))
+    let mut prepared = Value::Object(root);
+    calendar::hold_to(&mut prepared);
+    Ok(prepared)
 }
 
 /// How JSON is written: no blanks but one after each comma and colon. Escapes are those for

@@ -2,7 +2,7 @@
 
 use std::{
     fmt,
-    sync::{Arc, OnceLock},
+    sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError},
 };
 
 use llguidance::{
@@ -13,7 +13,7 @@ use llguidance::{
     },
 };
 
-use super::{compile, worker::Worker};
+use super::{compile, kept::Kept, worker::Worker};
 use crate::SamplerError;
 
 /// What a grammar must know of a tokenizer and of the model above it.
@@ -43,6 +43,9 @@ pub struct GrammarVocabulary {
     ends: Vec<u32>,
     factory: OnceLock<Result<ParserFactory, SamplerError>>,
     worker: OnceLock<Worker>,
+    kept: Mutex<Kept>,
+    /// Tokens with a byte before their last one, by that byte.
+    inside: [OnceLock<Vec<u32>>; 256],
 }
 
 impl fmt::Debug for GrammarVocabulary {
@@ -66,6 +69,8 @@ impl GrammarVocabulary {
             ends,
             factory: OnceLock::new(),
             worker: OnceLock::new(),
+            kept: Mutex::default(),
+            inside: [const { OnceLock::new() }; 256],
         }
     }
 
@@ -90,6 +95,18 @@ impl GrammarVocabulary {
         self.tokens.encode(text)
     }
 
+    /// Returns the tokens that go on behind a byte, in ascending order.
+    #[must_use]
+    pub fn going_on_behind(&self, byte: u8) -> &[u32] {
+        self.inside[usize::from(byte)].get_or_init(|| {
+            let goes_on = |&id: &u32| {
+                let bytes = self.bytes(id).split_last();
+                bytes.is_some_and(|(_, before)| before.contains(&byte))
+            };
+            (0..self.n_vocab as u32).filter(goes_on).collect()
+        })
+    }
+
     /// Returns the number of logits.
     #[must_use]
     pub const fn n_vocab(&self) -> usize {
@@ -109,6 +126,11 @@ impl GrammarVocabulary {
     pub(super) fn factory(&self) -> Result<&ParserFactory, SamplerError> {
         let factory = self.factory.get_or_init(|| self.build());
         factory.as_ref().map_err(Clone::clone)
+    }
+
+    /// Returns what was compiled before.
+    pub(super) fn kept(&self) -> MutexGuard<'_, Kept> {
+        self.kept.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Returns the thread that computes ahead, after starting it if this is the first call.

@@ -1,15 +1,14 @@
 //! What a token reads and multiplies, counted from the model's own matrices.
 
 use moe_model::{Config, Experts, LayerView, Model, kv_bytes};
-use quant_kernels::{KV_BLOCK, MatRef};
+use quant_kernels::{KV_BLOCK, KvType, MatRef};
 
-use super::workload::Test;
-use crate::{args::CacheArgs, error::Error};
+use crate::error::Error;
 
 /// Bytes that passes read.
 #[derive(Clone, Debug)]
-pub(super) struct Reads {
-    pub(super) n_params: u64,
+pub(crate) struct Reads {
+    pub(crate) n_params: u64,
     /// Weights that a batch reads once, whatever its tokens are.
     dense_bytes: u64,
     /// A row of the embedding, one per token; nothing if the output matrix holds it too.
@@ -24,7 +23,7 @@ pub(super) struct Reads {
 }
 
 impl Reads {
-    pub(super) fn of(model: &Model<'_>) -> Self {
+    pub(crate) fn of(model: &Model<'_>) -> Self {
         let (config, weights) = (model.config(), model.weights());
         let n_bytes = |matrix: &MatRef<'_>| matrix.bytes().len() as u64;
         let n_weights = |matrix: &MatRef<'_>| matrix.n_rows() as u64 * matrix.n_cols() as u64;
@@ -54,45 +53,20 @@ impl Reads {
 
     /// Returns the weights that a single token reads, which goes to `n_expert_used` different
     /// experts of each layer.
-    pub(super) fn bytes_per_token(&self) -> u64 {
+    pub(crate) fn bytes_per_token(&self) -> u64 {
         let experts: u64 = self.expert_bytes.iter().sum();
         self.dense_bytes + self.row_bytes + experts * self.config.n_expert_used as u64
     }
 
     /// Returns what a position of context adds.
-    pub(super) fn kv_bytes_per_position(&self, cache: &CacheArgs) -> Result<u64, Error> {
-        let block = kv_bytes(
-            &self.config,
-            cache.cache_type_k,
-            cache.cache_type_v,
-            KV_BLOCK,
-        )?;
+    pub(crate) fn kv_bytes_per_position(&self, keys: KvType, values: KvType) -> Result<u64, Error> {
+        let block = kv_bytes(&self.config, keys, values, KV_BLOCK)?;
         Ok(u64::try_from(block / KV_BLOCK as u128).unwrap_or(u64::MAX))
     }
 
-    /// Returns the products of a test that is one prompt, if it is one.
-    pub(super) fn products(&self, test: Test) -> Option<u64> {
-        let n_prompt = test.n_prompt as u64;
-        let is_prompt = n_prompt > 0 && test.n_gen == 0;
-        let products = n_prompt * self.layer_products + self.head_products;
-        is_prompt.then_some(test.n_seqs as u64 * products)
-    }
-
-    /// Returns what a test reads in all, if it only decodes; a prompt reuses what it reads.
-    /// `weight_bytes` are those of its passes.
-    pub(super) fn bytes(
-        &self,
-        test: Test,
-        weight_bytes: u64,
-        kv_bytes_per_position: u64,
-    ) -> Option<u64> {
-        if test.n_prompt > 0 {
-            return None;
-        }
-        let n_gen = test.n_gen as u64;
-        // Token i sees depth + i + 1 positions.
-        let n_positions = n_gen * test.depth as u64 + n_gen * (n_gen + 1) / 2;
-        Some(weight_bytes + test.n_seqs as u64 * n_positions * kv_bytes_per_position)
+    /// Returns the products of a prompt, attention not counted.
+    pub(crate) const fn products(&self, n_prompt: usize) -> u64 {
+        n_prompt as u64 * self.layer_products + self.head_products
     }
 }
 
@@ -104,14 +78,14 @@ fn first<'a>(experts: &Experts<'a>) -> MatRef<'a> {
 /// Counts the weights that passes read, by the experts that tokens really go to. Tokens of a
 /// batch that go to the same one read it once.
 #[derive(Debug)]
-pub(super) struct Meter<'a> {
+pub(crate) struct Meter<'a> {
     reads: &'a Reads,
     is_chosen: Vec<bool>,
     n_bytes: u64,
 }
 
 impl<'a> Meter<'a> {
-    pub(super) fn new(reads: &'a Reads) -> Self {
+    pub(crate) fn new(reads: &'a Reads) -> Self {
         Self {
             reads,
             is_chosen: vec![false; reads.config.n_expert],
@@ -120,7 +94,7 @@ impl<'a> Meter<'a> {
     }
 
     /// Adds a layer of a batch.
-    pub(super) fn add(&mut self, view: &LayerView<'_>) {
+    pub(crate) fn add(&mut self, view: &LayerView<'_>) {
         if view.layer == 0 {
             let n_tokens = view.places.len() as u64;
             self.n_bytes += self.reads.dense_bytes + n_tokens * self.reads.row_bytes;
@@ -134,7 +108,7 @@ impl<'a> Meter<'a> {
     }
 
     /// Returns the bytes since the last call.
-    pub(super) fn take(&mut self) -> u64 {
+    pub(crate) fn take(&mut self) -> u64 {
         std::mem::take(&mut self.n_bytes)
     }
 }

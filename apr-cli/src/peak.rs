@@ -13,7 +13,7 @@ const TRIES: usize = 20;
 /// Measures products of bytes that are multiplied and summed to 32 bits per second, of all
 /// threads together, with the widest instructions of the kernels: the best of several tries.
 /// `None` for portable code.
-pub(super) fn products_per_second(cpu: &Cpu) -> Option<f64> {
+pub(crate) fn products_per_second(cpu: &Cpu) -> Option<f64> {
     let mut counts = vec![None; TIMES * cpu.n_threads().get()];
     let mut best = 0.0_f64;
     for _ in 0..TRIES {
