@@ -37,7 +37,7 @@ const BLOCKS: [&str; 15] = [
     "Q4_0 6199fc9b2208a864",
     "Q4_1 25b1be0307770d0c",
     "Q5_0 5d4c77be291c7459",
-    "Q5_1 585884b849ad2c92",
+    "Q5_1 c8c4c5b56bafbc87",
     "Q2_K 20b7fc4ef8677524",
     "Q3_K bfa944cc3f15a258",
     "Q4_K b1c2b03340242c66",

@@ -96,7 +96,7 @@ impl Format<32> for BlockQ5_1 {
     const SUBS: usize = 1;
     #[inline(always)]
     fn write<V: F32x16>(x: &[[f32; 32]; 16], p: Option<&[[f32; 32]; 16]>, out: &mut [Self]) {
-        const EFFORT: Effort = Effort::LONGER;
+        const EFFORT: Effort = Effort::LONG;
         match p {
             None => affine::blocks(&Batch::<V, _, _>::even(x), out, 31.0, EFFORT, Self::pack),
             Some(p) => {
