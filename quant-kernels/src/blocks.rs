@@ -163,6 +163,7 @@ fn nibbles_16(packed: &[u8; 16]) -> [u8; 32] {
 }
 
 /// The inverse of [`nibbles_16`]; bits above the fourth are left out.
+#[inline(always)]
 fn pack_nibbles_16(q: &[u8; 32]) -> [u8; 16] {
     std::array::from_fn(|i| (q[i] & 15) | q[i + 16] << 4)
 }

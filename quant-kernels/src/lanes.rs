@@ -33,8 +33,35 @@ pub(crate) trait F32x16: Copy {
     fn load_bf16(x: &[u16; 16]) -> Self;
     /// Loads sixteen signed bytes.
     fn load_i8(x: &[i8; 16]) -> Self;
+    /// Loads four columns of sixteen rows, a row to a lane.
+    #[inline(always)]
+    fn load_columns(rows: [&[f32; 4]; 16]) -> [Self; 4] {
+        let mut columns = [[0.0; 16]; 4];
+        for (lane, row) in rows.iter().enumerate() {
+            for c in 0..4 {
+                columns[c][lane] = row[c];
+            }
+        }
+        let [a, b, c, d] = &columns;
+        [Self::load(a), Self::load(b), Self::load(c), Self::load(d)]
+    }
     /// Stores the lanes.
     fn store(self, out: &mut [f32; 16]);
+    /// Returns the nearest half floats, ties to even, infinite beyond their range.
+    #[inline(always)]
+    fn to_f16(self) -> [u16; 16] {
+        let mut lanes = [0.0; 16];
+        self.store(&mut lanes);
+        lanes.map(|lane| f16::from_f32(lane).to_bits())
+    }
+    /// Returns the nearest integers, ties to even, of lanes of 255 at most; what is negative or
+    /// no number becomes zero.
+    #[inline(always)]
+    fn to_u8(self) -> [u8; 16] {
+        let mut lanes = [0.0; 16];
+        self.round().store(&mut lanes);
+        lanes.map(|lane| lane as u8)
+    }
     /// `self + other`.
     fn add(self, other: Self) -> Self;
     /// `self − other`.

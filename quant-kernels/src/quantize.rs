@@ -19,6 +19,8 @@ mod half;
 mod levels;
 mod symmetric;
 
+use std::ops::RangeInclusive;
+
 use bytemuck::Pod;
 
 use crate::{
@@ -116,7 +118,7 @@ impl Isa {
         importance: Option<&[f32]>,
         out: &mut [u8],
     ) -> Result<(), KernelError> {
-        check(ty, row, importance)?;
+        self.check(ty, row, importance)?;
         let expected = ty.row_bytes(row.len());
         assert_eq!(
             Some(out.len()),
@@ -153,6 +155,43 @@ impl Isa {
         Ok(())
     }
 
+    /// Checks the length of the row, its values, and their importance.
+    fn check(
+        self,
+        ty: QuantType,
+        row: &[f32],
+        importance: Option<&[f32]>,
+    ) -> Result<(), KernelError> {
+        if ty.row_bytes(row.len()).is_none() {
+            return Err(KernelError::RowLength {
+                ty,
+                block_len: ty.block_len(),
+                n_cols: row.len(),
+            });
+        }
+        if let Some(values) = importance {
+            assert_eq!(values.len(), row.len(), "importance of each weight");
+            let range = 0.0..=f32::MAX;
+            if let Some(idx) = self.run(Outside { values, range }) {
+                return Err(KernelError::Importance { idx });
+            }
+        }
+        let limit = match ty {
+            QuantType::F32 | QuantType::MXFP4 => f32::MAX,
+            // From half a step beyond the largest number on they round to infinity.
+            QuantType::F16 => 65520f32.next_down(),
+            QuantType::BF16 => f32::from_bits(0x7f7f_7fff),
+            _ => LARGEST,
+        };
+        match self.run(Outside {
+            values: row,
+            range: -limit..=limit,
+        }) {
+            Some(idx) => Err(KernelError::NotFinite { idx }),
+            None => Ok(()),
+        }
+    }
+
     fn write<B: Format<N>, const N: usize>(
         self,
         row: &[f32],
@@ -167,46 +206,32 @@ impl Isa {
     }
 }
 
-/// Checks the length of the row, its values, and their importance.
-fn check(ty: QuantType, row: &[f32], importance: Option<&[f32]>) -> Result<(), KernelError> {
-    if ty.row_bytes(row.len()).is_none() {
-        return Err(KernelError::RowLength {
-            ty,
-            block_len: ty.block_len(),
-            n_cols: row.len(),
-        });
-    }
-    if let Some(importance) = importance {
-        assert_eq!(importance.len(), row.len(), "importance of each weight");
-        if let Some(idx) = first_not(importance, |p| (0.0..f32::INFINITY).contains(&p)) {
-            return Err(KernelError::Importance { idx });
-        }
-    }
-    check_range(ty, row)
+/// Finds the first value that is not within a range.
+struct Outside<'a> {
+    values: &'a [f32],
+    range: RangeInclusive<f32>,
 }
 
-/// Checks that every value is finite in `ty`.
-fn check_range(ty: QuantType, row: &[f32]) -> Result<(), KernelError> {
-    let limit = match ty {
-        QuantType::F32 | QuantType::MXFP4 => f32::MAX,
-        // From half a step beyond the largest number on they round to infinity.
-        QuantType::F16 => 65520f32.next_down(),
-        QuantType::BF16 => f32::from_bits(0x7f7f_7fff),
-        _ => LARGEST,
-    };
-    match first_not(row, |w| w.abs() <= limit) {
-        Some(idx) => Err(KernelError::NotFinite { idx }),
-        None => Ok(()),
+impl LaneOp for Outside<'_> {
+    type Output = Option<usize>;
+    #[inline(always)]
+    fn run<V: F32x16>(self) -> Option<usize> {
+        // Without a way out a loop takes many values at a time.
+        let all_within = |chunk: &[f32]| {
+            let mut all = true;
+            for value in chunk {
+                all &= (*self.range.start() <= *value) & (*value <= *self.range.end());
+            }
+            all
+        };
+        let chunks = self.values.chunks(64);
+        let start = 64 * chunks.take_while(|chunk| all_within(chunk)).count();
+        let start = start.min(self.values.len());
+        let mut values = self.values[start..].iter();
+        values
+            .position(|value| !self.range.contains(value))
+            .map(|idx| start + idx)
     }
-}
-
-/// Returns the index of the first value that is not as it should be.
-fn first_not(values: &[f32], is_good: impl Fn(f32) -> bool) -> Option<usize> {
-    // Without a way out a loop takes many values at a time.
-    let all_good = |chunk: &[f32]| chunk.iter().fold(true, |all, &v| all & is_good(v));
-    let start = 64 * values.chunks(64).position(|chunk| !all_good(chunk))?;
-    let good = values[start..].iter().take_while(|v| is_good(**v));
-    Some(start + good.count())
 }
 
 /// Writes `N` bytes a weight.
@@ -236,16 +261,19 @@ impl<B: Format<N>, const N: usize> LaneOp for Blocks<'_, B, N> {
     type Output = ();
     #[inline(always)]
     fn run<V: F32x16>(self) {
-        let (mut rows, mut importance) = ([[0.0; N]; 16], [[1.0; N]; 16]);
+        let (mut part, mut importance) = ([[0.0; N]; 16], [[1.0; N]; 16]);
         let outs = self.out.chunks_mut(16 / B::SUBS);
         for (idx, (subs, out)) in self.subs.chunks(16).zip(outs).enumerate() {
-            rows[..subs.len()].copy_from_slice(subs);
+            let rows = subs.as_array().unwrap_or_else(|| {
+                part[..subs.len()].copy_from_slice(subs);
+                &part
+            });
             if let Some(all) = self.importance {
                 let flat = importance[..subs.len()].as_flattened_mut();
                 flat.copy_from_slice(&all[16 * N * idx..][..flat.len()]);
                 flat.chunks_mut(N * B::SUBS).for_each(put_in_proportion);
             }
-            B::write::<V>(&rows, self.importance.map(|_| &importance), out);
+            B::write::<V>(rows, self.importance.map(|_| &importance), out);
             for (x, out) in subs.chunks(B::SUBS).zip(out) {
                 if x.as_flattened().iter().all(|w| w.abs() < SMALLEST) {
                     *out = B::zeroed();

@@ -23,6 +23,35 @@ use crate::lanes::F32x16;
 #[derive(Clone, Copy)]
 pub(super) struct Lanes(__m256, __m256);
 
+/// Four columns of eight rows, from `first` on.
+#[inline(always)]
+fn eight_rows(rows: [&[f32; 4]; 16], first: usize) -> [__m256; 4] {
+    unsafe {
+        // Register `j` holds rows j and 4 + j, so that the transposes within 128 bits leave
+        // the rows in order.
+        let mut x = [_mm256_setzero_ps(); 4];
+        for j in 0..4 {
+            let low = _mm_loadu_ps(rows[first + j].as_ptr());
+            let high = _mm_loadu_ps(rows[first + 4 + j].as_ptr());
+            x[j] = _mm256_insertf128_ps::<1>(_mm256_castps128_ps256(low), high);
+        }
+        let low = [
+            _mm256_unpacklo_ps(x[0], x[1]),
+            _mm256_unpacklo_ps(x[2], x[3]),
+        ];
+        let high = [
+            _mm256_unpackhi_ps(x[0], x[1]),
+            _mm256_unpackhi_ps(x[2], x[3]),
+        ];
+        [
+            _mm256_shuffle_ps::<0x44>(low[0], low[1]),
+            _mm256_shuffle_ps::<0xee>(low[0], low[1]),
+            _mm256_shuffle_ps::<0x44>(high[0], high[1]),
+            _mm256_shuffle_ps::<0xee>(high[0], high[1]),
+        ]
+    }
+}
+
 impl F32x16 for Lanes {
     const SUMS: usize = 4;
 
@@ -75,6 +104,42 @@ impl F32x16 for Lanes {
                 _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(bytes)),
                 _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(_mm_srli_si128::<8>(bytes))),
             )
+        }
+    }
+    #[inline(always)]
+    fn load_columns(rows: [&[f32; 4]; 16]) -> [Self; 4] {
+        let (low, high) = (eight_rows(rows, 0), eight_rows(rows, 8));
+        [
+            Self(low[0], high[0]),
+            Self(low[1], high[1]),
+            Self(low[2], high[2]),
+            Self(low[3], high[3]),
+        ]
+    }
+    #[inline(always)]
+    fn to_f16(self) -> [u16; 16] {
+        unsafe {
+            let low = _mm256_cvtps_ph::<_MM_FROUND_TO_NEAREST_INT>(self.0);
+            let high = _mm256_cvtps_ph::<_MM_FROUND_TO_NEAREST_INT>(self.1);
+            let mut halves = [0; 16];
+            _mm256_storeu_si256(halves.as_mut_ptr().cast(), _mm256_set_m128i(high, low));
+            halves
+        }
+    }
+    #[inline(always)]
+    fn to_u8(self) -> [u8; 16] {
+        unsafe {
+            // What is no number becomes the lowest integer, and packs keep to their range.
+            let words = _mm256_packs_epi32(_mm256_cvtps_epi32(self.0), _mm256_cvtps_epi32(self.1));
+            // They work within 128 bits.
+            let words = _mm256_permute4x64_epi64::<0b11_01_10_00>(words);
+            let bytes = _mm_packus_epi16(
+                _mm256_castsi256_si128(words),
+                _mm256_extracti128_si256::<1>(words),
+            );
+            let mut out = [0; 16];
+            _mm_storeu_si128(out.as_mut_ptr().cast(), bytes);
+            out
         }
     }
     #[inline(always)]

@@ -56,6 +56,55 @@ impl F32x16 for Lanes {
         }
     }
     #[inline(always)]
+    fn load_columns(rows: [&[f32; 4]; 16]) -> [Self; 4] {
+        unsafe {
+            // Register `j` holds rows j, 4 + j, 8 + j and 12 + j, so that the transposes
+            // within 128 bits leave the rows in order.
+            let mut x = [_mm512_setzero_ps(); 4];
+            for j in 0..4 {
+                let row = _mm512_castps128_ps512(_mm_loadu_ps(rows[j].as_ptr()));
+                let row = _mm512_insertf32x4::<1>(row, _mm_loadu_ps(rows[4 + j].as_ptr()));
+                let row = _mm512_insertf32x4::<2>(row, _mm_loadu_ps(rows[8 + j].as_ptr()));
+                x[j] = _mm512_insertf32x4::<3>(row, _mm_loadu_ps(rows[12 + j].as_ptr()));
+            }
+            let low = [
+                _mm512_unpacklo_ps(x[0], x[1]),
+                _mm512_unpacklo_ps(x[2], x[3]),
+            ];
+            let high = [
+                _mm512_unpackhi_ps(x[0], x[1]),
+                _mm512_unpackhi_ps(x[2], x[3]),
+            ];
+            [
+                Self(_mm512_shuffle_ps::<0x44>(low[0], low[1])),
+                Self(_mm512_shuffle_ps::<0xee>(low[0], low[1])),
+                Self(_mm512_shuffle_ps::<0x44>(high[0], high[1])),
+                Self(_mm512_shuffle_ps::<0xee>(high[0], high[1])),
+            ]
+        }
+    }
+    #[inline(always)]
+    fn to_f16(self) -> [u16; 16] {
+        unsafe {
+            let mut halves = [0; 16];
+            _mm256_storeu_si256(
+                halves.as_mut_ptr().cast(),
+                _mm512_cvtps_ph::<_MM_FROUND_TO_NEAREST_INT>(self.0),
+            );
+            halves
+        }
+    }
+    #[inline(always)]
+    fn to_u8(self) -> [u8; 16] {
+        unsafe {
+            let mut bytes = [0; 16];
+            // What is no number becomes the lowest integer.
+            let integers = _mm512_max_epi32(_mm512_cvtps_epi32(self.0), _mm512_setzero_si512());
+            _mm_storeu_si128(bytes.as_mut_ptr().cast(), _mm512_cvtusepi32_epi8(integers));
+            bytes
+        }
+    }
+    #[inline(always)]
     fn store(self, out: &mut [f32; 16]) {
         unsafe { _mm512_storeu_ps(out.as_mut_ptr(), self.0) }
     }

@@ -25,6 +25,12 @@ impl F16Le {
         u16::from_le_bytes(self.0)
     }
 
+    /// Returns the number with these bits.
+    #[inline(always)]
+    pub(crate) const fn from_bits(bits: u16) -> Self {
+        Self(bits.to_le_bytes())
+    }
+
     /// Returns the half nearest to `value`, ties to even, infinite beyond the range.
     #[inline(always)]
     pub(crate) fn from_f32(value: f32) -> Self {

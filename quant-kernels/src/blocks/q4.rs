@@ -37,6 +37,7 @@ pub(crate) struct BlockQ4_1 {
 
 impl BlockQ4_0 {
     /// The inverse of [`SmallBlock::unpack`].
+    #[inline(always)]
     pub(crate) fn pack(d: F16Le, q: &[u8; 32]) -> Self {
         Self {
             d,
@@ -47,6 +48,7 @@ impl BlockQ4_0 {
 
 impl BlockQ4_1 {
     /// The inverse of [`SmallBlock::unpack`].
+    #[inline(always)]
     pub(crate) fn pack(d: F16Le, m: F16Le, q: &[u8; 32]) -> Self {
         Self {
             d,

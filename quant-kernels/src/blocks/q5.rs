@@ -39,6 +39,7 @@ pub(crate) struct BlockQ5_1 {
 
 impl BlockQ5_0 {
     /// The inverse of [`SmallBlock::unpack`].
+    #[inline(always)]
     pub(crate) fn pack(d: F16Le, q: &[u8; 32]) -> Self {
         Self {
             d,
@@ -50,6 +51,7 @@ impl BlockQ5_0 {
 
 impl BlockQ5_1 {
     /// The inverse of [`SmallBlock::unpack`].
+    #[inline(always)]
     pub(crate) fn pack(d: F16Le, m: F16Le, q: &[u8; 32]) -> Self {
         Self {
             d,
@@ -100,10 +102,15 @@ fn five_bits(high: [u8; 4], low: &[u8; 16]) -> [u8; 32] {
 }
 
 /// Collects the fifth bits.
+#[inline(always)]
 fn fifth_bits(q: &[u8; 32]) -> [u8; 4] {
-    let mut high = 0;
-    for i in 0..32 {
-        high |= u32::from(q[i] >> 4 & 1) << i;
+    const ONES: u64 = 0x0101_0101_0101_0101;
+    // Moves the bit of byte i to bit 56 + i: 8 i + 7 (8 − i).
+    const GATHER: u64 = 0x0102_0408_1020_4080;
+    let mut high = [0; 4];
+    for (q, high) in q.as_chunks().0.iter().zip(&mut high) {
+        let bits = u64::from_le_bytes(*q) >> 4 & ONES;
+        *high = (bits.wrapping_mul(GATHER) >> 56) as u8;
     }
-    high.to_le_bytes()
+    high
 }

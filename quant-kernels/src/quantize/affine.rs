@@ -24,7 +24,7 @@
 use crate::{blocks::F16Le, lanes::F32x16};
 
 use super::{
-    batch::{Batch, Trials, array, bytes, inverse, nearest, negative, per_super, totals},
+    batch::{Batch, Importance, Trials, array, inverse, nearest, negative, per_super, totals},
     half::{halves, nonzero_halves},
 };
 
@@ -33,11 +33,30 @@ const ROUNDS: usize = 2;
 
 /// How long to search the line of a sub-block.
 #[derive(Clone, Copy, Debug)]
-struct Effort {
+pub(super) struct Effort {
     /// How far beyond the format's largest level the largest weight is mapped.
     trials: Trials,
     /// Repetitions of least squares with the best.
     repetitions: usize,
+}
+
+impl Effort {
+    /// Leaves a seventh less error than the line that just covers the weights, in little more
+    /// time than that takes.
+    pub(super) const QUICK: Self = Self::new(0.9, 1, 0, 0);
+    /// Leaves a fifth less error.
+    pub(super) const LONG: Self = Self::new(0.6, 3, 0, 1);
+    /// With fewer levels, a fortieth less than that; more would take off a hundredth.
+    pub(super) const LONGER: Self = Self::new(0.5, 3, 1, 1);
+    /// What is lost here, integer scales and minimums do not bring back.
+    const LONGEST: Self = Self::new(0.2, 10, 5, 2);
+
+    const fn new(step: f32, below: usize, above: usize, repetitions: usize) -> Self {
+        Self {
+            trials: Trials { step, below, above },
+            repetitions,
+        }
+    }
 }
 
 /// What a super-block stores beside its codes.
@@ -59,31 +78,22 @@ struct Line<V> {
 
 /// Writes blocks with factors of their own and codes up to `top`.
 #[inline(always)]
-pub(super) fn blocks<V: F32x16, B>(
-    batch: &Batch<'_, V, 32>,
+pub(super) fn blocks<V: F32x16, P: Importance<V>, B>(
+    batch: &Batch<'_, V, 32, P>,
     out: &mut [B],
     top: f32,
+    effort: Effort,
     pack: impl Fn(F16Le, F16Le, &[u8; 32]) -> B,
 ) {
-    // More would take off a hundredth of the error.
-    const EFFORT: Effort = Effort {
-        trials: Trials {
-            step: 0.5,
-            below: 3,
-            above: 1,
-        },
-        repetitions: 1,
-    };
-    let line = best_line(batch, top, V::splat(f32::INFINITY), EFFORT).rounded();
-    // Where half precision is too coarse, zero is the better choice.
-    let zero = Line::level(V::splat(0.0), top);
-    let best = zero.if_less(batch.squares(), line.error(batch), line);
-    let [scales, offsets, inverse] = [best.scale, best.offset, inverse(best.scale)].map(array);
+    let line = best_line(batch, top, None, effort).rounded();
+    let line = line.or_zero(batch);
+    let (scales, offsets) = (line.scale.to_f16(), line.offset.to_f16());
+    let (inverse, offset) = (array(inverse(line.scale)), array(line.offset));
     for (s, out) in out.iter_mut().enumerate() {
-        let codes = codes::<V, 32>(&batch.rows[s], inverse[s], offsets[s], top);
+        let codes = codes::<V, 32>(&batch.rows[s], inverse[s], offset[s], top);
         *out = pack(
-            F16Le::from_f32(scales[s]),
-            F16Le::from_f32(offsets[s]),
+            F16Le::from_bits(scales[s]),
+            F16Le::from_bits(offsets[s]),
             &codes,
         );
     }
@@ -99,15 +109,7 @@ pub(super) fn super_blocks<V: F32x16, B, const N: usize, const S: usize>(
     top_scale: f32,
     pack: impl Fn(&Factors<S>, &[u8; 256]) -> B,
 ) {
-    const EFFORT: Effort = Effort {
-        trials: Trials {
-            step: 0.2,
-            below: 10,
-            above: 5,
-        },
-        repetitions: 2,
-    };
-    let ideal = best_line(batch, top, V::splat(0.0), EFFORT);
+    let ideal = best_line(batch, top, Some(V::splat(0.0)), Effort::LONGEST);
     let d = covering::<V, S>(ideal.scale, top_scale);
     let dmin = covering::<V, S>(negative(ideal.offset), top_scale);
     let mut best = Fit::new::<N>(batch, ideal, d, dmin, top_scale);
@@ -176,35 +178,99 @@ impl<V: F32x16> Line<V> {
         }
     }
 
+    /// Returns zero in place of a line that half precision is too coarse for.
+    #[inline(always)]
+    fn or_zero<P: Importance<V>>(self, batch: &Batch<'_, V, 32, P>) -> Self {
+        // Below this, halves have fewer digits.
+        const NORMAL: f32 = 1.0 / 16384.0;
+        if array(self.scale).iter().all(|scale| scale.abs() >= NORMAL) {
+            return self;
+        }
+        let zero = Self::level(V::splat(0.0), self.top);
+        let better = zero.if_less(batch.squares(), self.error(batch), self);
+        better.if_less(self.scale, V::splat(NORMAL), self)
+    }
+
     /// Returns Σp(x − scale · l − offset)².
     #[inline(always)]
-    fn error<const N: usize>(self, batch: &Batch<'_, V, N>) -> V {
-        let inverse = inverse(self.scale);
+    fn error<P: Importance<V>, const N: usize>(self, batch: &Batch<'_, V, N, P>) -> V {
+        let (inverse, minus) = (inverse(self.scale), negative(self.scale));
         let mut sum = V::splat(0.0);
         for i in 0..N {
             let x = batch.x[i].sub(self.offset);
-            let rest = x.sub(self.scale.mul(nearest(x.mul(inverse), 0.0, self.top)));
-            sum = sum.add(batch.p[i].mul(rest.mul(rest)));
+            let rest = nearest(x.mul(inverse), 0.0, self.top).mul_add(minus, x);
+            sum = batch.p.weigh(i, rest).mul_add(rest, sum);
         }
         sum
     }
 
-    /// Returns Σpl, Σpl² and Σpyl of the levels l that weights lead to, where y are the
-    /// weights and the offset of the line counted from `base`.
+    /// Returns the best line through weights y whose levels l are known by their sums: Σp, Σpy,
+    /// and Σpl, Σpl² and Σpyl.
     #[inline(always)]
-    fn moments<const N: usize>(self, batch: &Batch<'_, V, N>, base: V) -> (V, V, V) {
+    fn solved(self, n: V, sum_y: V, [l, ll, yl]: [V; 3], most: Option<V>) -> Self {
+        let one = V::splat(1.0);
+        let determinant = n.mul(ll).sub(l.mul(l));
+        let per_determinant = one.div(determinant);
+        let free = Self {
+            scale: n.mul(yl).sub(sum_y.mul(l)).mul(per_determinant),
+            offset: ll.mul(sum_y).sub(l.mul(yl)).mul(per_determinant),
+            ..self
+        };
+        let Some(most) = most else { return free };
+        let (zero, per_ll) = (V::splat(0.0), one.div(ll));
+        // Where all levels are the same but zero.
+        let through_zero = Self {
+            scale: yl.mul(per_ll),
+            offset: zero,
+            ..self
+        };
+        let line = free.if_less(zero, determinant, through_zero);
+        let bounded = Self {
+            scale: yl.sub(most.mul(l)).mul(per_ll),
+            offset: most,
+            ..self
+        };
+        bounded.if_less(most, line.offset, line)
+    }
+
+    /// Returns Σpl, Σpl² and Σpyl of the levels l that weights `y` lead to.
+    #[inline(always)]
+    fn moments<P: Importance<V>, const N: usize>(self, y: &[V; N], p: &P) -> (V, V, V) {
         let inverse = inverse(self.scale);
         let (mut l, mut ll, mut yl) = (V::splat(0.0), V::splat(0.0), V::splat(0.0));
         for i in 0..N {
-            let y = batch.x[i].sub(base);
-            let level = nearest(y.sub(self.offset).mul(inverse), 0.0, self.top);
-            let weighted = batch.p[i].mul(level);
+            let level = nearest(y[i].sub(self.offset).mul(inverse), 0.0, self.top);
+            let weighted = p.weigh(i, level);
             l = l.add(weighted);
-            ll = ll.add(weighted.mul(level));
-            yl = yl.add(weighted.mul(y));
+            ll = weighted.mul_add(level, ll);
+            yl = weighted.mul_add(y[i], yl);
         }
         (l, ll, yl)
     }
+}
+
+/// Returns [`Line::moments`] of a line through zero, of which `y` is never below; without
+/// `top` no weight leads beyond the highest level.
+#[inline(always)]
+fn moments<V: F32x16, P: Importance<V>, const N: usize>(
+    y: &[V; N],
+    p: &P,
+    inverse: V,
+    top: Option<f32>,
+) -> (V, V, V) {
+    let (mut l, mut ll, mut yl) = (V::splat(0.0), V::splat(0.0), V::splat(0.0));
+    for i in 0..N {
+        let level = y[i].mul(inverse);
+        let level = match top {
+            Some(top) => level.min(V::splat(top)).round(),
+            None => level.round(),
+        };
+        let weighted = p.weigh(i, level);
+        l = l.add(weighted);
+        ll = weighted.mul_add(level, ll);
+        yl = weighted.mul_add(y[i], yl);
+    }
+    (l, ll, yl)
 }
 
 #[inline(always)]
@@ -212,7 +278,8 @@ fn codes<V: F32x16, const N: usize>(x: &[f32; N], inverse: f32, offset: f32, top
     let (inverse, offset) = (V::splat(inverse), V::splat(offset));
     let mut codes = [0; N];
     for (x, codes) in x.as_chunks().0.iter().zip(codes.as_chunks_mut().0) {
-        *codes = bytes(nearest(V::load(x).sub(offset).mul(inverse), 0.0, top));
+        let code = V::load(x).sub(offset).mul(inverse);
+        *codes = code.min(V::splat(top)).to_u8();
     }
     codes
 }
@@ -292,7 +359,7 @@ impl<V: F32x16> Fit<V> {
     #[inline(always)]
     fn fitted<const N: usize, const S: usize>(&self, batch: &Batch<'_, V, N>, top: f32) -> (V, V) {
         let (scale, min) = (self.scale, self.min);
-        let (l, ll, xl) = self.line(top).moments(batch, V::splat(0.0));
+        let (l, ll, xl) = self.line(top).moments(&batch.x, &batch.p);
         let (sum_p, sum_x) = batch.sums(V::splat(0.0));
         let aa = totals::<V, S>(scale.mul(scale).mul(ll));
         let ab = totals::<V, S>(scale.mul(min).mul(l));
@@ -313,54 +380,45 @@ impl<V: F32x16> Fit<V> {
     }
 }
 
-/// Searches scale and offset of sub-blocks, the offset at most `most`.
+/// Searches scale and offset of sub-blocks, the offset at most `most` if there is a limit.
 #[inline(always)]
-fn best_line<V: F32x16, const N: usize>(
-    batch: &Batch<'_, V, N>,
+fn best_line<V: F32x16, P: Importance<V>, const N: usize>(
+    batch: &Batch<'_, V, N, P>,
     top: f32,
-    most: V,
+    most: Option<V>,
     effort: Effort,
 ) -> Line<V> {
     let (low, high) = batch.range();
-    let base = low.min(most);
-    let (span, most) = (high.sub(base), most.sub(base));
-    let (n, sum_y) = batch.sums(base);
+    let base = match most {
+        Some(most) => low.min(most),
+        None => low,
+    };
+    let (mut y, mut n, mut sum_y) = (batch.x, V::splat(0.0), V::splat(0.0));
+    for i in 0..N {
+        y[i] = y[i].sub(base);
+        n = n.add(batch.p.weigh(i, V::splat(1.0)));
+        sum_y = sum_y.add(batch.p.weigh(i, y[i]));
+    }
+    let (per_span, most) = (inverse(high.sub(base)), most.map(|most| most.sub(base)));
     let zero = V::splat(0.0);
     let (mut explained, mut best) = (zero, Line::level(zero, top));
-    let n_trials = effort.trials.count();
-    for trial in 0..n_trials + effort.repetitions {
-        let guess = if trial < n_trials {
-            Line {
-                scale: span.div(V::splat(top + effort.trials.at(trial))),
-                ..Line::level(zero, top)
-            }
+    let Effort {
+        trials,
+        repetitions,
+    } = effort;
+    for trial in 0..trials.count() + repetitions {
+        let (l, ll, yl) = if trial < trials.count() {
+            let inverse = per_span.mul(V::splat(top + trials.at(trial)));
+            moments(&y, &batch.p, inverse, (trials.above > 0).then_some(top))
         } else {
-            best
+            best.moments(&y, &batch.p)
         };
-        let (l, ll, yl) = guess.moments(batch, base);
-        let determinant = n.mul(ll).sub(l.mul(l));
-        let solved = Line {
-            scale: n.mul(yl).sub(sum_y.mul(l)).div(determinant),
-            offset: ll.mul(sum_y).sub(l.mul(yl)).div(determinant),
-            top,
-        };
-        let without = Line {
-            scale: yl.div(ll),
-            offset: zero,
-            top,
-        };
-        let line = solved.if_less(zero, determinant, without);
-        let bounded = Line {
-            scale: yl.sub(most.mul(l)).div(ll),
-            offset: most,
-            top,
-        };
-        let Line { scale, offset, .. } = bounded.if_less(most, line.offset, line);
-        let linear = scale.mul(yl).add(offset.mul(sum_y));
-        let square = scale.mul(scale.mul(ll).add(offset.add(offset).mul(l)));
+        let Line { scale, offset, .. } = best.solved(n, sum_y, [l, ll, yl], most);
+        let linear = scale.mul_add(yl, offset.mul(sum_y));
+        let square = scale.mul(scale.mul_add(ll, offset.add(offset).mul(l)));
         let gain = linear
             .add(linear)
-            .sub(square.add(n.mul(offset.mul(offset))));
+            .sub(n.mul(offset).mul_add(offset, square));
         let to_beat = Trials::surpassing(explained);
         best = Line { scale, offset, top }.if_less(to_beat, gain, best);
         explained = to_beat.pick(gain, gain, explained);

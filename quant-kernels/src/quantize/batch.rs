@@ -4,32 +4,80 @@
 //! weights, and what a pass adds up is needed at its end. So lanes hold sub-blocks, not
 //! the weights of one: no sum crosses lanes, and every choice is made for sixteen
 //! sub-blocks at once.
+//!
+//! Sums count each weight by its [`Importance`]; where all count alike, a batch can leave
+//! the factor out ([`Even`]) instead of multiplying by one, and comes to the same bits.
 
 use crate::lanes::F32x16;
 
+/// How much the weights of a batch count.
+pub(super) trait Importance<V> {
+    /// Returns `value`, which stands for weight `i`, as often as that counts.
+    fn weigh(&self, i: usize, value: V) -> V;
+}
+
+/// All weights count alike.
+pub(super) struct Even;
+
+impl<V> Importance<V> for Even {
+    #[inline(always)]
+    fn weigh(&self, _: usize, value: V) -> V {
+        value
+    }
+}
+
+impl<V: F32x16, const N: usize> Importance<V> for [V; N] {
+    #[inline(always)]
+    fn weigh(&self, i: usize, value: V) -> V {
+        self[i].mul(value)
+    }
+}
+
 /// Sixteen sub-blocks of `N` weights.
-pub(super) struct Batch<'a, V, const N: usize> {
+pub(super) struct Batch<'a, V, const N: usize, P = [V; N]> {
     /// Sub-block after sub-block.
     pub(super) rows: &'a [[f32; N]; 16],
     /// Weight i of all sub-blocks.
     pub(super) x: [V; N],
     /// Importance of weight i of all sub-blocks.
-    pub(super) p: [V; N],
+    pub(super) p: P,
 }
 
 impl<'a, V: F32x16, const N: usize> Batch<'a, V, N> {
     #[inline(always)]
     pub(super) fn new(rows: &'a [[f32; N]; 16], importance: Option<&[[f32; N]; 16]>) -> Self {
-        Self {
-            rows,
-            x: transposed(rows),
-            p: match importance {
-                Some(importance) => transposed(importance),
-                None => [V::splat(1.0); N],
+        match importance {
+            Some(importance) => Self::weighted(rows, importance),
+            None => Self {
+                rows,
+                x: transposed(rows),
+                p: [V::splat(1.0); N],
             },
         }
     }
 
+    #[inline(always)]
+    pub(super) fn weighted(rows: &'a [[f32; N]; 16], importance: &[[f32; N]; 16]) -> Self {
+        Self {
+            rows,
+            x: transposed(rows),
+            p: transposed(importance),
+        }
+    }
+}
+
+impl<'a, V: F32x16, const N: usize> Batch<'a, V, N, Even> {
+    #[inline(always)]
+    pub(super) fn even(rows: &'a [[f32; N]; 16]) -> Self {
+        Self {
+            rows,
+            x: transposed(rows),
+            p: Even,
+        }
+    }
+}
+
+impl<V: F32x16, const N: usize, P: Importance<V>> Batch<'_, V, N, P> {
     /// Returns the smallest and the largest weights.
     #[inline(always)]
     pub(super) fn range(&self) -> (V, V) {
@@ -53,8 +101,8 @@ impl<'a, V: F32x16, const N: usize> Batch<'a, V, N> {
     pub(super) fn sums(&self, base: V) -> (V, V) {
         let (mut sum_p, mut sum_x) = (V::splat(0.0), V::splat(0.0));
         for i in 0..N {
-            sum_p = sum_p.add(self.p[i]);
-            sum_x = sum_x.add(self.p[i].mul(self.x[i].sub(base)));
+            sum_p = sum_p.add(self.p.weigh(i, V::splat(1.0)));
+            sum_x = sum_x.add(self.p.weigh(i, self.x[i].sub(base)));
         }
         (sum_p, sum_x)
     }
@@ -64,7 +112,7 @@ impl<'a, V: F32x16, const N: usize> Batch<'a, V, N> {
     pub(super) fn squares(&self) -> V {
         let mut sum = V::splat(0.0);
         for i in 0..N {
-            sum = sum.add(self.p[i].mul(self.x[i].mul(self.x[i])));
+            sum = self.p.weigh(i, self.x[i]).mul_add(self.x[i], sum);
         }
         sum
     }
@@ -102,15 +150,10 @@ impl Trials {
 
 #[inline(always)]
 fn transposed<V: F32x16, const N: usize>(rows: &[[f32; N]; 16]) -> [V; N] {
-    let mut columns = [[0.0; 16]; N];
-    for lane in 0..16 {
-        for i in 0..N {
-            columns[i][lane] = rows[lane][i];
-        }
-    }
+    const { assert!(N.is_multiple_of(4)) };
     let mut lanes = [V::splat(0.0); N];
-    for i in 0..N {
-        lanes[i] = V::load(&columns[i]);
+    for (group, lanes) in lanes.as_chunks_mut::<4>().0.iter_mut().enumerate() {
+        *lanes = V::load_columns(std::array::from_fn(|lane| &rows[lane].as_chunks().0[group]));
     }
     lanes
 }
@@ -157,14 +200,6 @@ pub(super) fn nearest<V: F32x16>(x: V, low: f32, high: f32) -> V {
     x.max(V::splat(low)).min(V::splat(high)).round()
 }
 
-/// Returns the lowest bytes of integers from −128 to 255.
-#[inline(always)]
-pub(super) fn bytes<V: F32x16>(integers: V) -> [u8; 16] {
-    // Beside 1.5 · 2²³ the last bit of a float counts ones.
-    const ONES: f32 = 12_582_912.0;
-    array(integers.add(V::splat(ONES))).map(|integer| integer.to_bits() as u8)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -172,17 +207,17 @@ mod tests {
 
     #[test]
     fn sub_blocks_lie_in_lanes() {
-        let rows: [[f32; 3]; 16] =
-            std::array::from_fn(|lane| [1.0, -2.0 - lane as f32, 3.0 + 2.0 * lane as f32]);
-        let batch = Batch::<Scalar16, 3>::new(&rows, Some(&[[0.5; 3]; 16]));
+        let rows: [[f32; 4]; 16] =
+            std::array::from_fn(|lane| [1.0, -2.0 - lane as f32, 3.0 + 2.0 * lane as f32, 0.0]);
+        let batch = Batch::<Scalar16, 4>::weighted(&rows, &[[0.5; 4]; 16]);
         for lane in 0..16 {
             let n = lane as f32;
             let squares = 0.5 * (1.0 + (2.0 + n) * (2.0 + n) + (3.0 + 2.0 * n) * (3.0 + 2.0 * n));
             assert_eq!(array(batch.range().0)[lane], -2.0 - n);
             assert_eq!(array(batch.extreme())[lane], 3.0 + 2.0 * n);
             let (sum_p, sum_x) = batch.sums(Scalar16::splat(2.0));
-            assert_eq!(array(sum_p)[lane], 1.5);
-            assert_eq!(array(sum_x)[lane], 0.5 * n - 2.0);
+            assert_eq!(array(sum_p)[lane], 2.0);
+            assert_eq!(array(sum_x)[lane], 0.5 * n - 3.0);
             assert_eq!(array(batch.squares())[lane], squares);
         }
     }
@@ -195,12 +230,5 @@ mod tests {
             sums,
             std::array::from_fn(|i| if i < 8 { 28.0 } else { 92.0 })
         );
-    }
-
-    #[test]
-    fn integers_become_their_lowest_bytes() {
-        let x: [f32; 16] = std::array::from_fn(|i| 25.0 * i as f32 - 128.0);
-        let expected = x.map(|x| (x as i32 & 0xff) as u8);
-        assert_eq!(bytes(Scalar16::load(&x)), expected);
     }
 }

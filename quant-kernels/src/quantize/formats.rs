@@ -2,8 +2,8 @@
 
 use super::{
     Format,
-    affine::{self, Factors},
-    batch::{Batch, array, bytes, inverse, nearest, negative},
+    affine::{self, Effort, Factors},
+    batch::{Batch, array, inverse, nearest, negative},
     levels::{E2m1, Iq4, Linear},
     symmetric,
 };
@@ -31,7 +31,9 @@ impl Format<32> for BlockQ8_0 {
             let inverse = inverse(V::splat(d.to_f32()));
             let mut qs = [0; 32];
             for (x, qs) in x.as_chunks().0.iter().zip(qs.as_chunks_mut().0) {
-                *qs = bytes(nearest(V::load(x).mul(inverse), -127.0, 127.0));
+                // As bytes above 128, of which the highest bit then is the sign.
+                let above = nearest(V::load(x).mul(inverse), -127.0, 127.0).add(V::splat(128.0));
+                *qs = above.to_u8().map(|q| q ^ 0x80);
             }
             *out = Self { d, qs };
         }
@@ -42,7 +44,12 @@ impl Format<32> for BlockQ4_0 {
     const SUBS: usize = 1;
     #[inline(always)]
     fn write<V: F32x16>(x: &[[f32; 32]; 16], p: Option<&[[f32; 32]; 16]>, out: &mut [Self]) {
-        symmetric::blocks::<V, Linear<8>, _>(&Batch::new(x, p), out, Self::pack);
+        match p {
+            None => symmetric::blocks::<V, Linear<8>, _, _>(&Batch::even(x), out, Self::pack),
+            Some(p) => {
+                symmetric::blocks::<V, Linear<8>, _, _>(&Batch::weighted(x, p), out, Self::pack);
+            }
+        }
     }
 }
 
@@ -50,7 +57,12 @@ impl Format<32> for BlockQ5_0 {
     const SUBS: usize = 1;
     #[inline(always)]
     fn write<V: F32x16>(x: &[[f32; 32]; 16], p: Option<&[[f32; 32]; 16]>, out: &mut [Self]) {
-        symmetric::blocks::<V, Linear<16>, _>(&Batch::new(x, p), out, Self::pack);
+        match p {
+            None => symmetric::blocks::<V, Linear<16>, _, _>(&Batch::even(x), out, Self::pack),
+            Some(p) => {
+                symmetric::blocks::<V, Linear<16>, _, _>(&Batch::weighted(x, p), out, Self::pack);
+            }
+        }
     }
 }
 
@@ -58,15 +70,25 @@ impl Format<32> for BlockIq4Nl {
     const SUBS: usize = 1;
     #[inline(always)]
     fn write<V: F32x16>(x: &[[f32; 32]; 16], p: Option<&[[f32; 32]; 16]>, out: &mut [Self]) {
-        symmetric::blocks::<V, Iq4, _>(&Batch::new(x, p), out, Self::pack);
+        symmetric::blocks::<V, Iq4, _, _>(&Batch::new(x, p), out, Self::pack);
     }
 }
 
 impl Format<32> for BlockQ4_1 {
     const SUBS: usize = 1;
+    /// Where importance is known, a search pays that would be too long without.
     #[inline(always)]
     fn write<V: F32x16>(x: &[[f32; 32]; 16], p: Option<&[[f32; 32]; 16]>, out: &mut [Self]) {
-        affine::blocks(&Batch::<V, _>::new(x, p), out, 15.0, Self::pack);
+        match p {
+            None => {
+                let batch = Batch::<V, _, _>::even(x);
+                affine::blocks(&batch, out, 15.0, Effort::QUICK, Self::pack);
+            }
+            Some(p) => {
+                let batch = Batch::<V, _>::weighted(x, p);
+                affine::blocks(&batch, out, 15.0, Effort::LONGER, Self::pack);
+            }
+        }
     }
 }
 
@@ -74,7 +96,14 @@ impl Format<32> for BlockQ5_1 {
     const SUBS: usize = 1;
     #[inline(always)]
     fn write<V: F32x16>(x: &[[f32; 32]; 16], p: Option<&[[f32; 32]; 16]>, out: &mut [Self]) {
-        affine::blocks(&Batch::<V, _>::new(x, p), out, 31.0, Self::pack);
+        const EFFORT: Effort = Effort::LONG;
+        match p {
+            None => affine::blocks(&Batch::<V, _, _>::even(x), out, 31.0, EFFORT, Self::pack),
+            Some(p) => {
+                let batch = Batch::<V, _>::weighted(x, p);
+                affine::blocks(&batch, out, 31.0, EFFORT, Self::pack);
+            }
+        }
     }
 }
 
@@ -144,8 +173,8 @@ impl Format<32> for BlockMxfp4 {
     /// The best of three exponents: the one that takes the largest weight into the top
     /// binade, and its neighbours, since 6 is the largest value and a weight may be almost 8.
     #[inline(always)]
-    fn write<V: F32x16>(x: &[[f32; 32]; 16], p: Option<&[[f32; 32]; 16]>, out: &mut [Self]) {
-        let batch = Batch::<V, 32>::new(x, p);
+    fn write<V: F32x16>(x: &[[f32; 32]; 16], _: Option<&[[f32; 32]; 16]>, out: &mut [Self]) {
+        let batch = Batch::<V, 32, _>::even(x);
         let extreme = array(batch.extreme());
         let centre = extreme.map(|w| (w.abs().to_bits() >> 23).saturating_sub(2));
         // Where the squares of the errors overflow, the middle one stays.
@@ -153,7 +182,7 @@ impl Format<32> for BlockMxfp4 {
         for step in [0, 1, -1] {
             let exponents = centre.map(|e| e.saturating_add_signed(step).min(254) as u8);
             let scale = V::load(&exponents.map(half_power));
-            let errors = array(symmetric::error::<V, E2m1, 32>(&batch, scale));
+            let errors = array(symmetric::error::<V, E2m1, _, 32>(&batch, scale));
             for s in 0..16 {
                 if errors[s] < best[s].0 {
                     best[s] = (errors[s], exponents[s]);

@@ -8,7 +8,7 @@ use super::{LARGEST, batch::array};
 #[inline(always)]
 pub(super) fn halves<V: F32x16>(values: V) -> V {
     let within = values.max(V::splat(-LARGEST)).min(V::splat(LARGEST));
-    V::load(&array(within).map(|value| F16Le::from_f32(value).to_f32()))
+    V::load_f16(&within.to_f16())
 }
 
 /// Rounds to half precision, but to the smallest subnormal rather than to zero: integer

@@ -17,8 +17,8 @@ pub(super) trait Levels {
     /// Returns the levels nearest to `y`.
     fn round<V: F32x16>(y: V) -> V;
 
-    /// Returns the codes of the levels nearest to `y`.
-    fn code<V: F32x16>(y: V) -> V;
+    /// Returns the codes of the levels nearest to `x · inverse`.
+    fn codes<V: F32x16>(x: V, inverse: V) -> [u8; 16];
 }
 
 /// The integers −N to N − 1, coded from 0 up.
@@ -43,7 +43,7 @@ impl<const N: i32> Levels for Linear<N> {
     // 4 or 5 bits has a scale for itself, and gains little from more trials.
     const TRIALS: Trials = match N {
         ..=4 => trials(0.27, 5, 3),
-        5..=8 => trials(0.37, 3, 2),
+        5..=8 => trials(0.4, 2, 1),
         9..=16 => trials(0.6, 3, 1),
         _ => trials(0.4, 9, 2),
     };
@@ -54,8 +54,9 @@ impl<const N: i32> Levels for Linear<N> {
     }
 
     #[inline(always)]
-    fn code<V: F32x16>(y: V) -> V {
-        Self::round(y).add(V::splat(N as f32))
+    fn codes<V: F32x16>(x: V, inverse: V) -> [u8; 16] {
+        let code = x.mul_add(inverse, V::splat(N as f32));
+        code.min(V::splat((2 * N - 1) as f32)).to_u8()
     }
 }
 
@@ -69,8 +70,8 @@ impl Levels for Iq4 {
     }
 
     #[inline(always)]
-    fn code<V: F32x16>(y: V) -> V {
-        climb(y, &IQ4_VALUES, 0.0, Some(1.0))
+    fn codes<V: F32x16>(x: V, inverse: V) -> [u8; 16] {
+        climb(x.mul(inverse), &IQ4_VALUES, 0.0, Some(1.0)).to_u8()
     }
 }
 
@@ -92,10 +93,12 @@ impl Levels for E2m1 {
     }
 
     #[inline(always)]
-    fn code<V: F32x16>(y: V) -> V {
+    fn codes<V: F32x16>(x: V, inverse: V) -> [u8; 16] {
+        let y = x.mul(inverse);
         let code = climb(y.max(negative(y)), magnitudes(), 0.0, Some(1.0));
         // Zero has no sign.
-        negative(V::splat(0.5)).pick(y, code, code.add(V::splat(8.0)))
+        let code = negative(V::splat(0.5)).pick(y, code, code.add(V::splat(8.0)));
+        code.to_u8()
     }
 }
 
@@ -122,7 +125,8 @@ mod tests {
         for step in -600..600 {
             let y = step as f32 * 0.25 + 0.01;
             let lanes = Scalar16::splat(y);
-            let (level, code) = (array(L::round(lanes))[7], array(L::code(lanes))[7]);
+            let level = array(L::round(lanes))[7];
+            let code = L::codes(lanes, Scalar16::splat(1.0))[7];
             let best = values
                 .iter()
                 .map(|&v| (f32::from(v) - y).abs())

@@ -19,23 +19,23 @@
 use crate::{blocks::F16Le, lanes::F32x16};
 
 use super::{
-    batch::{Batch, Trials, array, bytes, inverse, nearest, per_super, totals},
+    batch::{Batch, Importance, Trials, array, inverse, nearest, negative, per_super, totals},
     half::{halves, nonzero_halves},
     levels::Levels,
 };
 
 /// Writes blocks with a scale of their own.
 #[inline(always)]
-pub(super) fn blocks<V: F32x16, L: Levels, B>(
-    batch: &Batch<'_, V, 32>,
+pub(super) fn blocks<V: F32x16, L: Levels, P: Importance<V>, B>(
+    batch: &Batch<'_, V, 32, P>,
     out: &mut [B],
     pack: impl Fn(F16Le, &[u8; 32]) -> B,
 ) {
-    let d = halves(best_scale::<V, L, 32>(batch));
-    let (d, inverse) = (array(d), array(inverse(d)));
+    let d = halves(best_scale::<V, L, P, 32>(batch));
+    let (d, inverse) = (d.to_f16(), array(inverse(d)));
     for (s, out) in out.iter_mut().enumerate() {
         let codes = codes::<V, L, 32>(&batch.rows[s], inverse[s]);
-        *out = pack(F16Le::from_f32(d[s]), &codes);
+        *out = pack(F16Le::from_bits(d[s]), &codes);
     }
 }
 
@@ -48,7 +48,7 @@ pub(super) fn super_blocks<V: F32x16, L: Levels, B, const N: usize, const S: usi
     low_scale: f32,
     pack: impl Fn(F16Le, &[i8; S], &[u8; 256]) -> B,
 ) {
-    let ideal = best_scale::<V, L, N>(batch);
+    let ideal = best_scale::<V, L, _, N>(batch);
     let largest = per_super::<V, S>(ideal, |scales| {
         let larger = |a: f32, b: f32| if b.abs() > a.abs() { b } else { a };
         scales.iter().copied().fold(0.0, larger)
@@ -73,12 +73,16 @@ pub(super) fn super_blocks<V: F32x16, L: Levels, B, const N: usize, const S: usi
 
 /// Returns Σp(x − scale · level)².
 #[inline(always)]
-pub(super) fn error<V: F32x16, L: Levels, const N: usize>(batch: &Batch<'_, V, N>, scale: V) -> V {
-    let inverse = inverse(scale);
+pub(super) fn error<V: F32x16, L: Levels, P: Importance<V>, const N: usize>(
+    batch: &Batch<'_, V, N, P>,
+    scale: V,
+) -> V {
+    let (inverse, minus) = (inverse(scale), negative(scale));
     let mut sum = V::splat(0.0);
     for i in 0..N {
-        let rest = batch.x[i].sub(scale.mul(L::round(batch.x[i].mul(inverse))));
-        sum = sum.add(batch.p[i].mul(rest.mul(rest)));
+        let level = L::round(batch.x[i].mul(inverse));
+        let rest = level.mul_add(minus, batch.x[i]);
+        sum = batch.p.weigh(i, rest).mul_add(rest, sum);
     }
     sum
 }
@@ -89,32 +93,37 @@ pub(super) fn codes<V: F32x16, L: Levels, const N: usize>(x: &[f32; N], inverse:
     let inverse = V::splat(inverse);
     let mut codes = [0; N];
     for (x, codes) in x.as_chunks().0.iter().zip(codes.as_chunks_mut().0) {
-        *codes = bytes(L::code(V::load(x).mul(inverse)));
+        *codes = L::codes(V::load(x), inverse);
     }
     codes
 }
 
 /// Returns Σpxl and Σpl² of the levels l that weights round to.
 #[inline(always)]
-fn moments<V: F32x16, L: Levels, const N: usize>(batch: &Batch<'_, V, N>, inverse: V) -> (V, V) {
+fn moments<V: F32x16, L: Levels, P: Importance<V>, const N: usize>(
+    batch: &Batch<'_, V, N, P>,
+    inverse: V,
+) -> (V, V) {
     let (mut xl, mut ll) = (V::splat(0.0), V::splat(0.0));
     for i in 0..N {
         let level = L::round(batch.x[i].mul(inverse));
-        let weighted = batch.p[i].mul(level);
-        xl = xl.add(weighted.mul(batch.x[i]));
-        ll = ll.add(weighted.mul(level));
+        let weighted = batch.p.weigh(i, level);
+        xl = weighted.mul_add(batch.x[i], xl);
+        ll = weighted.mul_add(level, ll);
     }
     (xl, ll)
 }
 
 /// Searches the scales of sub-blocks; 0 where all weights vanish.
 #[inline(always)]
-fn best_scale<V: F32x16, L: Levels, const N: usize>(batch: &Batch<'_, V, N>) -> V {
+fn best_scale<V: F32x16, L: Levels, P: Importance<V>, const N: usize>(
+    batch: &Batch<'_, V, N, P>,
+) -> V {
     let per_weight = inverse(batch.extreme());
     let (mut gain, mut best) = (V::splat(0.0), V::splat(0.0));
     for trial in 0..L::TRIALS.count() {
         let outermost = V::splat(L::LOW - L::TRIALS.at(trial));
-        let (xl, ll) = moments::<V, L, N>(batch, per_weight.mul(outermost));
+        let (xl, ll) = moments::<V, L, P, N>(batch, per_weight.mul(outermost));
         // Not a number where all levels are zero, and so never better.
         let scale = xl.div(ll);
         let of_trial = xl.mul(scale);
@@ -137,7 +146,7 @@ fn integers<V: F32x16, L: Levels, const N: usize>(
     let (mut least, mut best) = (V::splat(f32::INFINITY), centre);
     for offset in [0.0, -1.0, 1.0] {
         let scale = nearest(centre.add(V::splat(offset)), low, -low - 1.0);
-        let error = error::<V, L, N>(batch, d.mul(scale));
+        let error = error::<V, L, _, N>(batch, d.mul(scale));
         best = error.pick(least, scale, best);
         least = error.min(least);
     }
@@ -151,11 +160,11 @@ fn better_factor<V: F32x16, L: Levels, const N: usize, const S: usize>(
     d: V,
     scale: V,
 ) -> V {
-    let (xl, ll) = moments::<V, L, N>(batch, inverse(d.mul(scale)));
+    let (xl, ll) = moments::<V, L, _, N>(batch, inverse(d.mul(scale)));
     let xl = totals::<V, S>(scale.mul(xl));
     let ll = totals::<V, S>(scale.mul(scale).mul(ll));
     let fitted = nonzero_halves(xl.div(ll));
-    let before = totals::<V, S>(error::<V, L, N>(batch, d.mul(scale)));
-    let after = totals::<V, S>(error::<V, L, N>(batch, fitted.mul(scale)));
+    let before = totals::<V, S>(error::<V, L, _, N>(batch, d.mul(scale)));
+    let after = totals::<V, S>(error::<V, L, _, N>(batch, fitted.mul(scale)));
     after.pick(before, fitted, d)
 }
