@@ -12,7 +12,7 @@ use crate::{error::Error, input};
 #[command(next_help_heading = "Access")]
 pub(super) struct AccessArgs {
     /// Key that requests must have; may be repeated. A file keeps it from the process list
-    #[arg(long, value_name = "KEY", env = "APR_API_KEY", value_delimiter = ',')]
+    #[arg(long, value_name = "KEY", env = "APR_API_KEY")]
     #[arg(hide_env_values = true)]
     api_key: Vec<String>,
     /// File with such keys, one a line

@@ -22,9 +22,18 @@ fn any_of_the_keys_opens_and_nothing_else() {
     let file = tempfile::NamedTempFile::new().unwrap();
     std::fs::write(file.path(), "# keys\nsk-two\n\nsk-three\n").unwrap();
     let path = file.path().to_str().unwrap();
-    let server = Server::start(&["-c", "512", "--api-key", "sk-one", "--api-key-file", path]);
+    let server = Server::start(&[
+        "-c",
+        "512",
+        "--api-key",
+        "sk-one",
+        "--api-key",
+        "sk,four",
+        "--api-key-file",
+        path,
+    ]);
     let status = |request: Vec<u8>| server.ask(&request).status;
-    for key in ["sk-one", "sk-two", "sk-three"] {
+    for key in ["sk-one", "sk-two", "sk-three", "sk,four"] {
         let bearer = format!("authorization: Bearer {key}");
         assert_eq!(status(with_line(get("/v1/models"), &bearer)), 200, "{key}");
         let header = format!("x-api-key: {key}");
@@ -33,6 +42,7 @@ fn any_of_the_keys_opens_and_nothing_else() {
     for line in [
         "x-a: b",
         "authorization: Bearer sk-on",
+        "authorization: Bearer four",
         "authorization: Basic sk-one",
         "authorization: Bearer # keys",
     ] {

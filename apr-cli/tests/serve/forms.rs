@@ -191,9 +191,12 @@ fn a_form_begins_behind_the_thought() {
     let message = &answer["choices"][0]["message"];
     assert_valid(message["content"].as_str().unwrap());
     assert!(!message["reasoning_content"].as_str().unwrap().is_empty());
-    let more = json!({"grammar": "root ::= \"aye\"", "thinking_budget": 6});
-    let answer = server.good(CHAT, &chat(more));
-    assert_eq!(answer["choices"][0]["message"]["content"], "aye");
+    for logprobs in [false, true] {
+        let more =
+            json!({"grammar": "root ::= \"aye\"", "thinking_budget": 6, "logprobs": logprobs});
+        let answer = server.good(CHAT, &chat(more));
+        assert_eq!(answer["choices"][0]["message"]["content"], "aye");
+    }
     let tool = json!({"type": "function", "function": {"name": "f"}});
     let more = json!({"tools": [tool], "tool_choice": "required", "thinking_budget": 6, "parallel_tool_calls": false});
     let answer = server.good(CHAT, &chat(more));

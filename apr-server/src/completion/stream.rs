@@ -1,7 +1,5 @@
 //! A job as a response in pieces.
 
-use std::time::Duration;
-
 use axum::{body::Bytes, response::Response};
 use tokio::{sync::mpsc, time::Instant};
 
@@ -46,16 +44,21 @@ async fn follow(mut running: Running, mut writer: impl Writer, pieces: mpsc::Sen
     let interval = running.app().config.ping_interval;
     let mut out = String::new();
     let mut is_over = false;
+    let mut ping_at = Instant::now() + interval;
     writer.begin(&running, &mut out);
     while !is_over {
-        if !out.is_empty() && send(&pieces, &mut out).await.is_none() {
-            return;
+        if !out.is_empty() {
+            if send(&pieces, &mut out).await.is_none() {
+                return;
+            }
+            ping_at = Instant::now() + interval;
         }
         let update = tokio::select! {
             biased;
             () = pieces.closed() => return,
             update = running.next() => update,
-            () = silence(interval) => {
+            // Updates that say nothing to the client are no sign of life.
+            () = tokio::time::sleep_until(ping_at) => {
                 out.push_str(writer.ping());
                 continue;
             }
@@ -79,8 +82,4 @@ async fn follow(mut running: Running, mut writer: impl Writer, pieces: mpsc::Sen
 async fn send(pieces: &mpsc::Sender<Bytes>, out: &mut String) -> Option<()> {
     let piece = Bytes::from(std::mem::take(out));
     pieces.send(piece).await.ok()
-}
-
-async fn silence(interval: Duration) {
-    tokio::time::sleep_until(Instant::now() + interval).await;
 }

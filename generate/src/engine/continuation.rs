@@ -1,5 +1,7 @@
 //! One continuation: what is drawn, what it says, and when it is over.
 
+use std::collections::VecDeque;
+
 use sampler::LogSoftmax;
 use tokenizer::Tokenizer;
 
@@ -11,6 +13,9 @@ use crate::{FinishReason, GenerateError, TextStream, chooser::Chooser};
 pub(super) struct Continuation {
     chooser: Chooser,
     text: TextStream,
+    /// What the guide has forced and what is not taken yet: where tokens are scored, each
+    /// waits for the logits at its place.
+    forced: VecDeque<u32>,
     n_top: Option<usize>,
     pub(super) n_top_prompt: Option<usize>,
     pub(super) n_generated: usize,
@@ -27,6 +32,7 @@ impl Continuation {
         Ok(Self {
             chooser: Chooser::new(generate.config, generate.guide, prompt, n_vocab)?,
             text: TextStream::new(&generate.text)?,
+            forced: VecDeque::new(),
             n_top: generate.n_top,
             n_top_prompt: generate.n_top_prompt,
             n_generated: 0,
@@ -70,17 +76,22 @@ impl Continuation {
             }
             next = self.forced()?;
         }
-        self.chooser.prepare();
+        if self.forced.is_empty() {
+            self.chooser.prepare();
+        }
         Ok(true)
     }
 
     /// Returns what must come next: one token where it is to be scored.
     fn forced(&mut self) -> Result<Vec<u32>, GenerateError> {
-        let mut forced = self.chooser.forced()?;
-        if self.n_top.is_some() {
-            forced.truncate(1);
+        if self.forced.is_empty() {
+            self.forced.extend(self.chooser.forced()?);
         }
-        Ok(forced)
+        let n = match self.n_top {
+            Some(_) => self.forced.len().min(1),
+            None => self.forced.len(),
+        };
+        Ok(self.forced.drain(..n).collect())
     }
 
     /// Scores the tokens of a prompt: `logits` `[n, V]` are those before each of `tokens` `[n]`.

@@ -464,6 +464,9 @@ fn a_guide_forces_masks_and_fails() {
         n_steps, 3,
         "what is forced goes through the model in one pass"
     );
+    let (told, n_steps) = guided(Some(3), 6);
+    assert_eq!(told.tokens, [100, 7, 8, 9, 104, 105]);
+    assert_eq!(n_steps, 6, "each scored token takes a pass of its own");
     let (told, _) = guided(None, 3);
     assert_eq!(
         told.tokens,
