@@ -114,8 +114,9 @@ mod tests {
         assert!(apply(&[], "0.0.0.0").is_err());
         assert!(apply(&[], "192.168.0.7").is_err());
         assert!(apply(&["--no-api-key"], "0.0.0.0").is_ok());
-        let keys = apply(&["--api-key", "a,b"], "0.0.0.0").unwrap().api_keys;
-        assert_eq!(keys.len(), 2);
+        let keys = |flags: &[&str]| apply(flags, "0.0.0.0").unwrap().api_keys.len();
+        assert_eq!(keys(&["--api-key", "a,b"]), 1);
+        assert_eq!(keys(&["--api-key", "a", "--api-key", "b"]), 2);
         assert!(apply(&["--api-key", "a b"], "0.0.0.0").is_err());
     }
 }
